@@ -23,7 +23,7 @@ pub mod limits;
 pub mod ring;
 pub mod session;
 pub mod time;
-//WIRE
+pub mod wire;
 
 pub use aspect::{Aspect, AspectError, AspectKey, AuthorKey};
 pub use id::{AspectHash, EntryAddress, NodeId, SpaceId};

@@ -1,0 +1,316 @@
+//! The control stream: who is there, which spaces are shared, and what each side holds in them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::Fault;
+use crate::{
+    id::SpaceId,
+    limits::{MAX_SPACES, MAX_WANTS},
+    ring::ArcSet,
+    time::Time,
+    wire::{Handshake, Hello, Message, Ping, Pong, TAG_LEN, Tag},
+};
+
+/// The minor version of the protocol that this crate speaks. The major one is in the ALPN.
+pub const VERSION: u32 = 0;
+
+/// Tags are padded with random ones to a multiple of this, so that they do not tell how many spaces
+/// a node is in. A guess: most nodes are in fewer.
+const TAG_PADDING: usize = 8;
+
+/// Ties proofs to one connection and one side of it.
+#[derive(Clone)]
+pub struct Binding {
+    secret: [u8; 32],
+    dialer: bool,
+}
+
+impl Binding {
+    /// `secret` is known to the two ends of this connection and to nobody else (a TLS exporter,
+    /// RFC 5705); `dialer` says which end this is.
+    pub fn new(secret: [u8; 32], dialer: bool) -> Self {
+        Self { secret, dialer }
+    }
+
+    /// What this end sends to prove that it knows the id of `space`: the first 16 bytes of
+    /// BLAKE3 `keyed_hash(derive_key("arcwise 1 space tag", space id), side ‖ secret)`, where `side`
+    /// is one byte, 1 for the end that dialled and 0 for the other. Nobody can replay it on another
+    /// connection or send it back.
+    pub fn our_tag(&self, space: &SpaceId) -> Tag {
+        self.tag(space, self.dialer)
+    }
+
+    /// What the other end sends to prove the same.
+    pub fn their_tag(&self, space: &SpaceId) -> Tag {
+        self.tag(space, !self.dialer)
+    }
+
+    fn tag(&self, space: &SpaceId, dialer: bool) -> Tag {
+        let key = blake3::derive_key("arcwise 1 space tag", space.as_bytes());
+        let mut hasher = blake3::Hasher::new_keyed(&key);
+        hasher.update(&[u8::from(dialer)]);
+        hasher.update(&self.secret);
+        prefix(hasher.finalize().as_bytes())
+    }
+
+    /// A tag that stands for no space, different for every `i`.
+    fn padding(&self, seed: &[u8; 32], i: usize) -> Tag {
+        let mut hasher = blake3::Hasher::new_keyed(seed);
+        hasher.update(&(i as u64).to_le_bytes());
+        hasher.update(&self.secret);
+        prefix(hasher.finalize().as_bytes())
+    }
+}
+
+fn prefix(hash: &[u8; 32]) -> Tag {
+    let mut tag = [0; TAG_LEN];
+    tag.copy_from_slice(&hash[..TAG_LEN]);
+    tag
+}
+
+/// A space that this node is in, as its peers are to see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalSpace {
+    /// The space.
+    pub id: SpaceId,
+    /// This node's number for it, above 0; the same on every connection.
+    pub number: u32,
+    /// Everything in here is held, now.
+    pub store: ArcSet,
+    /// What the node fills towards.
+    pub target: ArcSet,
+    /// Aspects held.
+    pub count: u64,
+    /// Bytes of their encodings.
+    pub bytes: u64,
+}
+
+/// What a peer says of a space that both are in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerSpace {
+    /// The peer's number for it.
+    pub number: u32,
+    /// What the peer claims to hold.
+    pub store: ArcSet,
+    /// What it fills towards.
+    pub target: ArcSet,
+    /// For which locations it can name a holder.
+    pub query: ArcSet,
+    /// Aspects held.
+    pub count: u64,
+    /// Bytes of their encodings.
+    pub bytes: u64,
+}
+
+/// Where two nodes have something to compare: what either holds or fills, and the other too.
+pub fn shared_arcs(ours: &LocalSpace, theirs: &PeerSpace) -> ArcSet {
+    ours.store.union(&ours.target).intersect(&theirs.store.union(&theirs.target))
+}
+
+/// What [`Control`] wants done or known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlOutput {
+    /// Send this on the control stream.
+    Send(Message),
+    /// The peer's `Hello` has come, and a version is agreed.
+    Met {
+        /// Name and version of its software.
+        agent: String,
+        /// How many aspects it may be asked for at a time.
+        max_wants: usize,
+        /// How far its clock is ahead of ours, in microseconds, the network's delay included.
+        clock_ahead: i64,
+    },
+    /// Both are in this space, and this is what the peer holds of it now.
+    Shared(SpaceId, PeerSpace),
+    /// The peer has left this space.
+    Left(SpaceId),
+    /// The answer to a ping.
+    Pong(u64),
+}
+
+/// The state of one connection's control stream.
+///
+/// Each side sends its `Hello` at once; then, for every space whose tag the other has sent too, a
+/// `msgHandshake`. So nothing about a space is told to who has not proven to know its id.
+pub struct Control {
+    binding: Binding,
+    agent: String,
+    padding: [u8; 32],
+    ours: BTreeMap<SpaceId, LocalSpace>,
+    /// The handshakes as the peer has them.
+    sent: BTreeMap<SpaceId, LocalSpace>,
+    /// The peer's tags, from its `Hello`; `None` before that.
+    tags: Option<BTreeSet<Tag>>,
+    shared: BTreeMap<SpaceId, PeerSpace>,
+    outputs: VecDeque<ControlOutput>,
+}
+
+impl Control {
+    /// The beginning of a conversation. `padding` is 32 random bytes; `agent` names the software.
+    /// Spaces beyond [`MAX_SPACES`] are not offered.
+    pub fn new(
+        now: Time,
+        binding: Binding,
+        agent: &str,
+        padding: [u8; 32],
+        spaces: Vec<LocalSpace>,
+    ) -> Self {
+        let ours = spaces.into_iter().take(MAX_SPACES).map(|space| (space.id, space)).collect();
+        let mut this = Self {
+            binding,
+            agent: agent.to_owned(),
+            padding,
+            ours,
+            sent: BTreeMap::new(),
+            tags: None,
+            shared: BTreeMap::new(),
+            outputs: VecDeque::new(),
+        };
+        this.send_hello(now);
+        this
+    }
+
+    /// This node's spaces have changed: tells the peer what is news to it.
+    pub fn set_spaces(&mut self, now: Time, spaces: Vec<LocalSpace>) {
+        let before: Vec<SpaceId> = self.ours.keys().copied().collect();
+        self.ours = spaces.into_iter().take(MAX_SPACES).map(|space| (space.id, space)).collect();
+        if !before.iter().eq(self.ours.keys()) {
+            self.send_hello(now);
+        }
+        self.meet();
+    }
+
+    /// Asks for a pong.
+    pub fn ping(&mut self, nonce: u64) {
+        self.send(Ping(nonce));
+    }
+
+    /// A message has come on the control stream.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the peer: tell it, and end the connection.
+    pub fn handle(&mut self, now: Time, message: Message) -> Result<(), Fault> {
+        match message {
+            Message::Hello(hello) => self.handle_hello(now, hello),
+            Message::Handshake(handshake) => self.handle_handshake(handshake),
+            Message::Ping(Ping(nonce)) => {
+                self.send(Pong(nonce));
+                Ok(())
+            }
+            Message::Pong(Pong(nonce)) => {
+                self.outputs.push_back(ControlOutput::Pong(nonce));
+                Ok(())
+            }
+            other => Err(Fault::Unexpected { kind: other.kind(), when: "on the control stream" }),
+        }
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<ControlOutput> {
+        self.outputs.pop_front()
+    }
+
+    fn handle_hello(&mut self, now: Time, hello: Hello) -> Result<(), Fault> {
+        if hello.version_min > VERSION {
+            return Err(Fault::Version { min: hello.version_min, max: hello.version_max });
+        }
+        if self.tags.is_none() {
+            let (theirs, ours) = (hello.clock.as_micros() as i64, now.as_micros() as i64);
+            self.outputs.push_back(ControlOutput::Met {
+                agent: hello.agent,
+                max_wants: MAX_WANTS.min(hello.max_wants as usize),
+                clock_ahead: theirs.wrapping_sub(ours),
+            });
+        }
+        self.tags = Some(hello.tags.into_iter().collect());
+        self.meet();
+        Ok(())
+    }
+
+    fn handle_handshake(&mut self, handshake: Handshake) -> Result<(), Fault> {
+        let Some(tags) = &self.tags else {
+            return Err(Fault::Unexpected {
+                kind: crate::wire::Kind::Handshake,
+                when: "before a Hello",
+            });
+        };
+        if !tags.contains(&handshake.tag) {
+            return Err(Fault::Unproven);
+        }
+        // A space that we left while the handshake was on its way: nothing to do.
+        let Some(id) = self.ours.keys().find(|id| self.binding.their_tag(id) == handshake.tag)
+        else {
+            return Ok(());
+        };
+        let peer = PeerSpace {
+            number: handshake.space,
+            store: handshake.store,
+            target: handshake.target,
+            query: handshake.query,
+            count: handshake.count,
+            bytes: handshake.bytes,
+        };
+        self.outputs.push_back(ControlOutput::Shared(*id, peer.clone()));
+        self.shared.insert(*id, peer);
+        Ok(())
+    }
+
+    /// Brings what the peer knows in line: handshakes for what is shared and new or changed, and a
+    /// word to our own side about spaces that are no longer shared.
+    fn meet(&mut self) {
+        let Some(tags) = &self.tags else { return };
+        let proven: BTreeSet<SpaceId> = self
+            .ours
+            .keys()
+            .filter(|id| tags.contains(&self.binding.their_tag(id)))
+            .copied()
+            .collect();
+        self.sent.retain(|id, _| proven.contains(id));
+        let left: Vec<SpaceId> =
+            self.shared.keys().filter(|id| !proven.contains(id)).copied().collect();
+        for id in left {
+            self.shared.remove(&id);
+            self.outputs.push_back(ControlOutput::Left(id));
+        }
+        for id in proven {
+            let space = &self.ours[&id];
+            if self.sent.get(&id) == Some(space) {
+                continue;
+            }
+            let space = space.clone();
+            self.send(Handshake {
+                tag: self.binding.our_tag(&id),
+                space: space.number,
+                store: space.store.clone(),
+                target: space.target.clone(),
+                query: space.store.clone(),
+                count: space.count,
+                bytes: space.bytes,
+            });
+            self.sent.insert(id, space);
+        }
+    }
+
+    fn send_hello(&mut self, now: Time) {
+        let mut tags: Vec<Tag> = self.ours.keys().map(|id| self.binding.our_tag(id)).collect();
+        let padded = tags.len().max(1).next_multiple_of(TAG_PADDING).min(MAX_SPACES);
+        let padding = (tags.len()..padded).map(|i| self.binding.padding(&self.padding, i));
+        tags.extend(padding.collect::<Vec<_>>());
+        // In an order that says nothing of which are real.
+        tags.sort_unstable();
+        self.send(Hello {
+            version_min: VERSION,
+            version_max: VERSION,
+            capabilities: 0,
+            max_wants: MAX_WANTS as u32,
+            clock: now,
+            agent: self.agent.clone(),
+            tags,
+        });
+    }
+
+    fn send(&mut self, message: impl Into<Message>) {
+        self.outputs.push_back(ControlOutput::Send(message.into()));
+    }
+}

@@ -1,0 +1,86 @@
+//! What can end a conversation, by blame.
+
+use crate::{
+    aspect::AspectKey,
+    id::AspectHash,
+    ring::Location,
+    wire::{ErrorCode, ErrorMessage, Kind, WireError},
+};
+
+/// A rule that the peer broke.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Bytes that are no message, or a message that breaks a rule of the schema.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// A message that may not come at this point.
+    #[error("a {kind} may not come {when}")]
+    Unexpected {
+        /// What came.
+        kind: Kind,
+        /// In what state.
+        when: &'static str,
+    },
+    /// No version in common.
+    #[error(
+        "the peer speaks versions {min} to {max} of the protocol, this node speaks {}",
+        super::VERSION
+    )]
+    Version {
+        /// The least it speaks.
+        min: u32,
+        /// The greatest it speaks.
+        max: u32,
+    },
+    /// A handshake for a space that the peer has not proven to know.
+    #[error("a handshake without a proof that its space is known")]
+    Unproven,
+    /// A listed or wanted aspect lies outside the arcs of the session.
+    #[error("location {0} is outside the arcs of the session")]
+    OutsideArcs(Location),
+    /// A page overlaps the one before it.
+    #[error("a page that does not begin where the one before it ended, at {0}")]
+    PageOrder(AspectKey),
+    /// It asked for what was not listed to it.
+    #[error("aspect {0} was wanted but is not in the list that the answer is for")]
+    NotListed(AspectHash),
+    /// It has not answered as many lists or wants as it may have open.
+    #[error("more {0} are open than the protocol allows")]
+    Window(&'static str),
+    /// It sent an aspect that was not asked for, or changed on the way.
+    #[error("aspect {0} was not asked for, or changed on the way")]
+    NotWanted(AspectHash),
+    /// It ended its side before everything was said.
+    #[error("the stream ended before the conversation was over")]
+    EndedEarly,
+    /// Nothing moved for [`crate::limits::SESSION_IDLE`].
+    #[error("nothing moved for {} seconds", crate::limits::SESSION_IDLE.as_secs())]
+    Idle,
+}
+
+impl Fault {
+    /// What to tell the peer.
+    pub fn message(&self) -> ErrorMessage {
+        let code = match self {
+            Fault::Version { .. } => ErrorCode::Version,
+            Fault::NotWanted(_) => ErrorCode::BadAspect,
+            Fault::Idle => ErrorCode::Timeout,
+            _ => ErrorCode::Protocol,
+        };
+        ErrorMessage::new(code, self.to_string())
+    }
+}
+
+/// Why a session ended without completing. `E` is the store's own error.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError<E: std::error::Error> {
+    /// The peer broke a rule: tell it ([`Fault::message`]) and end the stream.
+    #[error("the peer broke the protocol: {0}")]
+    Peer(#[from] Fault),
+    /// The peer ended it and said why.
+    #[error(transparent)]
+    Ended(ErrorMessage),
+    /// Our own store failed; the peer is not to blame.
+    #[error("the local store failed: {0}")]
+    Store(E),
+}

@@ -1,0 +1,518 @@
+//! A gossip session: what differs between two nodes inside their overlap, and its exchange.
+//!
+//! The seed's sequence. Alice opens, Bob answers; each is the other's mirror image but for who
+//! lists first:
+//!
+//! ```text
+//! Alice -> Bob: msgGspArcRequest           what she holds, a page at a time
+//! Bob -> Alice: msgGspAspectDataRequest    what of that page he lacks
+//! Alice -> Bob: msgGspAspectDataResponse   the aspects
+//! Bob -> Alice: msgGspArcResponse          what he holds between the ends of that page and she did not list
+//! Alice -> Bob: msgGspAspectDataRequest    what of that she lacks still
+//! Bob -> Alice: msgGspAspectDataResponse   the aspects
+//! ```
+//!
+//! Every list frame (msgGspArcRequest, msgGspArcResponse) is answered by exactly one
+//! msgGspAspectDataRequest, in order, and at most [`LIST_WINDOW`] may be open in each direction; so
+//! both sides hold a bounded part of either set, however large the sets are. Nobody waits for the
+//! aspects before going on with the lists.
+//!
+//! The end of a side's stream says: my lists are said and answered, I have answered yours and all
+//! you wanted, and all that I wanted is durable.
+
+use std::collections::VecDeque;
+
+use super::{
+    Fault, Filter, Holdings, Position, SessionError,
+    fetch::Fetch,
+    list::{Complement, Pages, Unanswered},
+};
+use crate::{
+    aspect::{Aspect, AspectKey},
+    id::{NodeId, SpaceId},
+    limits::{LIST_WINDOW, MAX_WANTS, SESSION_IDLE},
+    ring::ArcSet,
+    time::Time,
+    wire::{ArcRequest, ArcResponse, AspectDataRequest, Message, Open, Page},
+};
+
+/// Which end of a session this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The one who opened it.
+    Alice,
+    /// The one who answers.
+    Bob,
+}
+
+/// What both ends of a session know beforehand.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The space.
+    pub space: SpaceId,
+    /// Alice: the part of the ring to compare. Bob: what he holds or fills; he asks for nothing
+    /// outside.
+    pub arcs: ArcSet,
+    /// How many aspects the peer lets us ask for at a time (from its `Hello`).
+    pub max_wants: usize,
+}
+
+/// What Alice may leave out of the comparison.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Constraints {
+    /// Compare only aspects published at this time or later.
+    pub published_since: Option<Time>,
+    /// What stood in the [`Report`] of the last session with this peer: compare only what either
+    /// has stored after it.
+    pub after: Option<(Position, Position)>,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A message came on the session's stream.
+    Received(Message),
+    /// The peer has ended its side of the stream.
+    ReceivedEnd,
+    /// This many of the aspects of [`Output::Store`] are durable now.
+    Stored(usize),
+    /// Keys of [`Output::Answer`] have been answered.
+    Answered {
+        /// How many keys.
+        keys: usize,
+        /// How many aspects were sent for them; the others are gone.
+        aspects: usize,
+        /// Bytes of the encodings of those aspects.
+        bytes: u64,
+    },
+    /// [`Session::deadline`] may have passed.
+    Timeout,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send this on the session's stream.
+    Send(Message),
+    /// Read these from the store and send them as msgGspAspectDataResponse, those no longer held as
+    /// `gone`; then give [`Input::Answered`].
+    Answer(Vec<AspectKey>),
+    /// Store these, whose hashes and signatures hold; then give [`Input::Stored`].
+    Store(Vec<Aspect>),
+    /// End our side of the stream, after everything before this is sent.
+    Finish,
+    /// It is over and complete.
+    Done(Report),
+}
+
+/// What a completed session did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Which end this was.
+    pub role: Role,
+    /// Aspects that were lacking and are durable now.
+    pub fetched: u64,
+    /// Bytes of their encodings.
+    pub fetched_bytes: u64,
+    /// Aspects that the peer asked for and was sent.
+    pub sent: u64,
+    /// Bytes of their encodings.
+    pub sent_bytes: u64,
+    /// Hashes listed to the peer.
+    pub listed: u64,
+    /// Hashes that the peer listed.
+    pub heard: u64,
+    /// Aspects refused because their signature did not hold.
+    pub rejected: u64,
+    /// Aspects that the peer listed but no longer held when asked.
+    pub gone: u64,
+    /// The part of the ring that was compared.
+    pub arcs: ArcSet,
+    /// Whether only a part was compared because of time or count constraints.
+    pub constrained: bool,
+    /// Our position and the peer's before the comparison: both now hold whatever of these arcs
+    /// either had stored up to there. `None` where that was not shown.
+    pub positions: Option<(Position, Position)>,
+}
+
+impl Report {
+    /// Whether both ends hold the same within the constraints, as far as this end can know.
+    pub fn in_sync(&self) -> bool {
+        self.rejected == 0 && self.gone == 0
+    }
+}
+
+/// Both opened a session for the same space at the same moment: whether `ours` gives way to the
+/// other's. Both ends come to the same answer.
+pub fn yields(ours: &NodeId, theirs: &NodeId) -> bool {
+    ours > theirs
+}
+
+/// One end of a gossip session.
+#[derive(Debug)]
+pub struct Session {
+    list: List,
+    unanswered: Unanswered,
+    fetch: Fetch,
+    /// Keys that the peer wants and has not been sent.
+    asked: usize,
+    finished: bool,
+    peer_finished: bool,
+    done: bool,
+    last_progress: Time,
+    report: Report,
+    /// Whether everything stored up to the two positions is compared.
+    since_positions: bool,
+    position: Position,
+    peer_position: Option<Position>,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Debug)]
+enum List {
+    Alice {
+        /// Until the first frame is sent.
+        open: Option<Open>,
+        pages: Pages,
+        /// Bob's list frames that we have not answered.
+        heard: VecDeque<Vec<AspectKey>>,
+    },
+    Bob {
+        arcs: ArcSet,
+        filter: Filter,
+        /// Alice's pages that we have not answered, with their first keys.
+        heard: VecDeque<(AspectKey, Page)>,
+        /// Where her next page begins; `None` after the last one.
+        next: Option<AspectKey>,
+        /// The page whose complement is being listed.
+        current: Option<Complement>,
+        said_last: bool,
+    },
+}
+
+impl Session {
+    /// Alice opens a session with a peer whose number for the space is `number`.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn open<H: Holdings>(
+        now: Time,
+        terms: Terms,
+        number: u32,
+        constraints: Constraints,
+        holdings: &H,
+    ) -> Result<Self, H::Error> {
+        let position = holdings.position();
+        let (ours_after, theirs_after) = constraints.after.unzip();
+        let filter = Filter {
+            published_since: constraints.published_since,
+            stored_after: ours_after.and_then(|after| holdings.resolve(after)),
+        };
+        // Where our own history cannot be followed back, neither side may leave anything out.
+        let stored_after = theirs_after.filter(|_| filter.stored_after.is_some());
+        let open = Open {
+            space: number,
+            arcs: terms.arcs.clone(),
+            published_since: constraints.published_since,
+            stored_after,
+            position,
+        };
+        let list = List::Alice {
+            pages: Pages::new(open.arcs.clone(), filter),
+            open: Some(open),
+            heard: VecDeque::new(),
+        };
+        let constrained = filter != Filter::default();
+        let mut this = Self::new(now, Role::Alice, terms, list, position, constrained);
+        this.since_positions = constraints.published_since.is_none();
+        this.advance(holdings)?;
+        Ok(this)
+    }
+
+    /// Bob answers a session that the peer has opened with `request`, its first message.
+    ///
+    /// # Errors
+    /// A fault of the peer, or of our own store.
+    pub fn answer<H: Holdings>(
+        now: Time,
+        terms: Terms,
+        request: ArcRequest,
+        holdings: &H,
+    ) -> Result<Self, SessionError<H::Error>> {
+        let kind = crate::wire::Kind::ArcRequest;
+        let when = "first without saying what the session is about";
+        let open = request.open.ok_or(Fault::Unexpected { kind, when })?;
+        let filter = Filter {
+            published_since: open.published_since,
+            stored_after: open.stored_after.and_then(|after| holdings.resolve(after)),
+        };
+        let constrained = open.published_since.is_some() || open.stored_after.is_some();
+        let arcs = open.arcs;
+        let list = List::Bob {
+            arcs: arcs.clone(),
+            filter,
+            heard: VecDeque::new(),
+            next: Some(AspectKey::MIN),
+            current: None,
+            said_last: false,
+        };
+        let position = holdings.position();
+        let mut this = Self::new(now, Role::Bob, terms, list, position, constrained);
+        this.report.arcs = this.report.arcs.intersect(&arcs);
+        this.since_positions = open.published_since.is_none();
+        this.peer_position = Some(open.position);
+        let rest = Message::ArcRequest(ArcRequest { open: None, page: request.page });
+        this.handle(now, Input::Received(rest), holdings)?;
+        Ok(this)
+    }
+
+    fn new(
+        now: Time,
+        role: Role,
+        terms: Terms,
+        list: List,
+        position: Position,
+        constrained: bool,
+    ) -> Self {
+        let report = Report {
+            role,
+            fetched: 0,
+            fetched_bytes: 0,
+            sent: 0,
+            sent_bytes: 0,
+            listed: 0,
+            heard: 0,
+            rejected: 0,
+            gone: 0,
+            arcs: terms.arcs.clone(),
+            constrained,
+            positions: None,
+        };
+        Self {
+            list,
+            unanswered: Unanswered::default(),
+            fetch: Fetch::new(terms.space, terms.arcs, terms.max_wants),
+            asked: 0,
+            finished: false,
+            peer_finished: false,
+            done: false,
+            last_progress: now,
+            report,
+            since_positions: true,
+            position,
+            peer_position: None,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Something has happened.
+    ///
+    /// # Errors
+    /// The session is over: see [`SessionError`] for who is to blame.
+    pub fn handle<H: Holdings>(
+        &mut self,
+        now: Time,
+        input: Input,
+        holdings: &H,
+    ) -> Result<(), SessionError<H::Error>> {
+        match input {
+            Input::Timeout => {
+                return if now >= self.deadline() { Err(Fault::Idle.into()) } else { Ok(()) };
+            }
+            Input::Received(message) => self.receive(message)?,
+            Input::ReceivedEnd => self.peer_finished = true,
+            Input::Stored(count) => {
+                self.fetch.stored(count);
+                self.report.fetched += count as u64;
+            }
+            Input::Answered { keys, aspects, bytes } => {
+                self.asked = self.asked.saturating_sub(keys);
+                self.report.sent += aspects as u64;
+                self.report.sent_bytes += bytes;
+            }
+        }
+        self.last_progress = now;
+        self.advance(holdings).map_err(SessionError::Store)?;
+        let over = self.said_everything() && self.heard_everything() && self.fetch.is_answered();
+        if self.peer_finished && !over {
+            return Err(Fault::EndedEarly.into());
+        }
+        Ok(())
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to give [`Input::Timeout`] if nothing else happens before.
+    pub fn deadline(&self) -> Time {
+        self.last_progress + SESSION_IDLE
+    }
+
+    fn receive<E: std::error::Error>(&mut self, message: Message) -> Result<(), SessionError<E>> {
+        let kind = message.kind();
+        match (message, &mut self.list) {
+            (Message::ArcRequest(request), List::Bob { heard, next, arcs, .. }) => {
+                if request.open.is_some() {
+                    return Err(Fault::Unexpected { kind, when: "twice with an opening" }.into());
+                }
+                let first = next.ok_or(Fault::Unexpected { kind, when: "after the last page" })?;
+                if heard.len() >= LIST_WINDOW {
+                    return Err(Fault::Window("lists").into());
+                }
+                let page = request.page;
+                let lowest = page.keys.first().copied().or(page.through);
+                if lowest.is_some_and(|lowest| lowest < first) {
+                    return Err(Fault::PageOrder(first).into());
+                }
+                if let Some(key) = page.keys.iter().find(|key| !arcs.contains(key.location)) {
+                    return Err(Fault::OutsideArcs(key.location).into());
+                }
+                self.report.heard += page.keys.len() as u64;
+                *next = page.through.and_then(AspectKey::next);
+                heard.push_back((first, page));
+            }
+            (Message::ArcResponse(response), List::Alice { heard, .. }) => {
+                if self.peer_position.is_some() {
+                    return Err(Fault::Unexpected { kind, when: "after the last one" }.into());
+                }
+                if heard.len() >= LIST_WINDOW {
+                    return Err(Fault::Window("lists").into());
+                }
+                let arcs = &self.report.arcs;
+                if let Some(key) = response.keys.iter().find(|key| !arcs.contains(key.location)) {
+                    return Err(Fault::OutsideArcs(key.location).into());
+                }
+                self.report.heard += response.keys.len() as u64;
+                self.peer_position = response.last;
+                heard.push_back(response.keys);
+            }
+            (Message::AspectDataRequest(request), _) => {
+                self.unanswered.answered(&request.keys)?;
+                self.asked += request.keys.len();
+                if self.asked > MAX_WANTS {
+                    return Err(Fault::Window("wants").into());
+                }
+                if !request.keys.is_empty() {
+                    self.outputs.push_back(Output::Answer(request.keys));
+                }
+            }
+            (Message::AspectDataResponse(response), _) => {
+                self.report.gone += response.gone.len() as u64;
+                let arrival = self.fetch.receive(response)?;
+                self.report.rejected += arrival.rejected as u64;
+                self.report.fetched_bytes +=
+                    arrival.aspects.iter().map(|a| a.encoding().len() as u64).sum::<u64>();
+                if !arrival.aspects.is_empty() {
+                    self.outputs.push_back(Output::Store(arrival.aspects));
+                }
+            }
+            (Message::Error(error), _) => return Err(SessionError::Ended(error)),
+            _ => return Err(Fault::Unexpected { kind, when: "at this end of a session" }.into()),
+        }
+        Ok(())
+    }
+
+    /// Does everything that can be done now.
+    fn advance<H: Holdings>(&mut self, holdings: &H) -> Result<(), H::Error> {
+        self.list(holdings)?;
+        self.answer_lists(holdings)?;
+        if !self.finished
+            && self.said_everything()
+            && self.heard_everything()
+            && self.asked == 0
+            && self.fetch.is_done()
+        {
+            self.finished = true;
+            self.outputs.push_back(Output::Finish);
+        }
+        if self.finished && self.peer_finished && !self.done {
+            self.done = true;
+            self.outputs.push_back(Output::Done(self.report()));
+        }
+        Ok(())
+    }
+
+    fn report(&self) -> Report {
+        let shown = self.since_positions && self.report.in_sync();
+        let positions = self.peer_position.filter(|_| shown).map(|theirs| (self.position, theirs));
+        Report { positions, ..self.report.clone() }
+    }
+
+    /// Answers the peer's list frames, in order, while there is room for more wants.
+    fn answer_lists<H: Holdings>(&mut self, holdings: &H) -> Result<(), H::Error> {
+        loop {
+            let keys = match &mut self.list {
+                List::Alice { heard, .. } => {
+                    let Some(listed) = heard.front() else { return Ok(()) };
+                    let Some(keys) = self.fetch.want(listed, holdings)? else { return Ok(()) };
+                    heard.pop_front();
+                    keys
+                }
+                List::Bob { heard, current, .. } => {
+                    // One page at a time: the complement of the one before is listed first.
+                    let (Some((_, page)), None) = (heard.front(), &current) else { return Ok(()) };
+                    let Some(keys) = self.fetch.want(&page.keys, holdings)? else { return Ok(()) };
+                    if let Some((first, page)) = heard.pop_front() {
+                        let last = page.through.unwrap_or(AspectKey::MAX);
+                        *current = Some(Complement::new(first, last, page.keys));
+                    }
+                    keys
+                }
+            };
+            self.outputs.push_back(Output::Send(AspectDataRequest { keys }.into()));
+            self.list(holdings)?;
+        }
+    }
+
+    /// Lists what we hold, while the peer has room for more lists.
+    fn list<H: Holdings>(&mut self, holdings: &H) -> Result<(), H::Error> {
+        while self.unanswered.has_room() {
+            let (message, keys): (Message, _) = match &mut self.list {
+                List::Alice { open, pages, .. } => {
+                    let Some(page) = pages.next(holdings)? else { break };
+                    let keys = page.keys.clone();
+                    (ArcRequest { open: open.take(), page }.into(), keys)
+                }
+                List::Bob { arcs, filter, heard, next, current, said_last } => {
+                    let Some(complement) = current else { break };
+                    let keys = complement.next(holdings, arcs, filter)?;
+                    let mut last = None;
+                    if complement.is_done() {
+                        *current = None;
+                        if next.is_none() && heard.is_empty() {
+                            *said_last = true;
+                            last = Some(self.position);
+                        }
+                    }
+                    if keys.is_empty() && last.is_none() {
+                        break;
+                    }
+                    (ArcResponse { keys: keys.clone(), last }.into(), keys)
+                }
+            };
+            self.report.listed += keys.len() as u64;
+            self.unanswered.sent(keys);
+            self.outputs.push_back(Output::Send(message));
+        }
+        Ok(())
+    }
+
+    /// All our lists are sent and answered.
+    fn said_everything(&self) -> bool {
+        let sent = match &self.list {
+            List::Alice { pages, .. } => pages.is_done(),
+            List::Bob { said_last, .. } => *said_last,
+        };
+        sent && self.unanswered.is_empty()
+    }
+
+    /// All the peer's lists have come, and we have answered them.
+    fn heard_everything(&self) -> bool {
+        match &self.list {
+            List::Alice { heard, .. } => self.peer_position.is_some() && heard.is_empty(),
+            List::Bob { heard, next, .. } => next.is_none() && heard.is_empty(),
+        }
+    }
+}

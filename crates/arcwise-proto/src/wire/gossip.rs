@@ -1,0 +1,194 @@
+//! The messages of a gossip session and of the broadcast stream.
+
+use bytes::Bytes;
+
+use super::{Wire, WireError, field, parts, pb};
+use crate::{
+    aspect::{Aspect, AspectKey},
+    id::AspectHash,
+    ring::{ArcSet, Location},
+    session::Position,
+    time::Time,
+};
+
+/// `msgGspArcRequest`: Alice says what the session is about (in its first frame) and lists what she
+/// holds, a page at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArcRequest {
+    /// In the first frame of a session, and in no other.
+    pub open: Option<Open>,
+    /// A page of what Alice holds.
+    pub page: Page,
+}
+
+/// The constraints of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// Bob's number for the space.
+    pub space: u32,
+    /// The part of the ring to compare.
+    pub arcs: ArcSet,
+    /// Compare only aspects published at this time or later.
+    pub published_since: Option<Time>,
+    /// Bob lists only what he stored after this point of his own history.
+    pub stored_after: Option<Position>,
+    /// Where Alice's history stood before she began to list.
+    pub position: Position,
+}
+
+/// All that its sender holds, within the constraints, from where the page before ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Strictly ascending, none above `through`.
+    pub keys: Vec<AspectKey>,
+    /// How far the page reaches, inclusive. `None`: to the end, it is the last page.
+    pub through: Option<AspectKey>,
+}
+
+impl Wire for ArcRequest {
+    type Raw = pb::GspArcRequest;
+
+    fn parse(raw: pb::GspArcRequest) -> Result<Self, WireError> {
+        let open = raw.open.map(|open| {
+            Ok::<_, WireError>(Open {
+                space: open.space,
+                arcs: parts::arcs("arcs", open.arcs)?,
+                published_since: open.published_since.map(Time::from_micros),
+                stored_after: open.stored_after.map(parts::position),
+                position: parts::position(open.position.ok_or(field("position", "is missing"))?),
+            })
+        });
+        let page = raw.page.ok_or(field("page", "is missing"))?;
+        let through = page.through.map(|key| {
+            let hash = AspectHash(parts::array("hash", &key.hash)?);
+            Ok::<_, WireError>(AspectKey { location: Location(key.location), hash })
+        });
+        let through = through.transpose()?;
+        if through.is_none() != page.last {
+            return Err(field("through", "must stand in every page but the last"));
+        }
+        let keys = parts::keys("groups", page.groups)?;
+        if let (Some(through), Some(last)) = (through, keys.last())
+            && *last > through
+        {
+            return Err(field("through", "lies before the last hash of its page"));
+        }
+        Ok(Self { open: open.transpose()?, page: Page { keys, through } })
+    }
+
+    fn raw(&self) -> pb::GspArcRequest {
+        pb::GspArcRequest {
+            open: self.open.as_ref().map(|open| pb::Open {
+                space: open.space,
+                arcs: parts::raw_arcs(&open.arcs),
+                published_since: open.published_since.map(Time::as_micros),
+                stored_after: open.stored_after.map(parts::raw_position),
+                position: Some(parts::raw_position(open.position)),
+            }),
+            page: Some(pb::Page {
+                groups: parts::raw_keys(&self.page.keys),
+                through: self.page.through.map(|key| pb::Key {
+                    location: key.location.0,
+                    hash: Bytes::copy_from_slice(key.hash.as_bytes()),
+                }),
+                last: self.page.through.is_none(),
+            }),
+        }
+    }
+}
+
+/// `msgGspArcResponse`: a page of what Bob holds within the constraints and Alice did not list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArcResponse {
+    /// Strictly ascending.
+    pub keys: Vec<AspectKey>,
+    /// In the last frame, and in no other: where Bob's history stood before he began to list.
+    pub last: Option<Position>,
+}
+
+impl Wire for ArcResponse {
+    type Raw = pb::GspArcResponse;
+
+    fn parse(raw: pb::GspArcResponse) -> Result<Self, WireError> {
+        if raw.last != raw.position.is_some() {
+            return Err(field("position", "must stand in the last frame and in no other"));
+        }
+        Ok(Self {
+            keys: parts::keys("groups", raw.groups)?,
+            last: raw.position.map(parts::position),
+        })
+    }
+
+    fn raw(&self) -> pb::GspArcResponse {
+        pb::GspArcResponse {
+            groups: parts::raw_keys(&self.keys),
+            last: self.last.is_some(),
+            position: self.last.map(parts::raw_position),
+        }
+    }
+}
+
+/// `msgGspAspectDataRequest`: which aspects of one list frame the sender wants. Every list frame is
+/// answered by exactly one of these, in order; none wanted is an answer too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AspectDataRequest {
+    /// Strictly ascending.
+    pub keys: Vec<AspectKey>,
+}
+
+impl Wire for AspectDataRequest {
+    type Raw = pb::GspAspectDataRequest;
+
+    fn parse(raw: pb::GspAspectDataRequest) -> Result<Self, WireError> {
+        Ok(Self { keys: parts::keys("groups", raw.groups)? })
+    }
+
+    fn raw(&self) -> pb::GspAspectDataRequest {
+        pb::GspAspectDataRequest { groups: parts::raw_keys(&self.keys) }
+    }
+}
+
+/// `msgGspAspectDataResponse`: aspects that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AspectDataResponse {
+    /// In any order. Their hashes were computed when this was parsed.
+    pub aspects: Vec<Aspect>,
+    /// Asked for, but no longer held; strictly ascending.
+    pub gone: Vec<AspectKey>,
+}
+
+impl Wire for AspectDataResponse {
+    type Raw = pb::GspAspectDataResponse;
+
+    fn parse(raw: pb::GspAspectDataResponse) -> Result<Self, WireError> {
+        Ok(Self { aspects: parts::aspects(raw.aspects)?, gone: parts::keys("gone", raw.gone)? })
+    }
+
+    fn raw(&self) -> pb::GspAspectDataResponse {
+        pb::GspAspectDataResponse {
+            aspects: parts::raw_aspects(&self.aspects),
+            gone: parts::raw_keys(&self.gone),
+        }
+    }
+}
+
+/// `msgGspAspectBroadcast`: new aspects, pushed at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AspectBroadcast {
+    /// The receiver's number for the space.
+    pub space: u32,
+    /// In the order they were authored. Their hashes were computed when this was parsed.
+    pub aspects: Vec<Aspect>,
+}
+
+impl Wire for AspectBroadcast {
+    type Raw = pb::GspAspectBroadcast;
+
+    fn parse(raw: pb::GspAspectBroadcast) -> Result<Self, WireError> {
+        Ok(Self { space: raw.space, aspects: parts::aspects(raw.aspects)? })
+    }
+
+    fn raw(&self) -> pb::GspAspectBroadcast {
+        pb::GspAspectBroadcast { space: self.space, aspects: parts::raw_aspects(&self.aspects) }
+    }
+}

@@ -1,0 +1,209 @@
+//! A store in memory and a network in a queue, to drive sessions with.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+
+use arcwise_proto::{
+    Aspect, AspectKey, EntryAddress, SpaceId, Time,
+    limits::{DATA_FRAME_TARGET, MAX_WANTS},
+    ring::ArcSet,
+    session::{
+        Constraints, Filter, Holdings, Input, Output, Position, Report, Session, SessionError,
+        Terms,
+    },
+    wire::{ArcRequest, AspectDataResponse, Header, Message},
+};
+
+pub(crate) const SPACE: SpaceId = SpaceId([0x5a; 32]);
+
+/// An aspect that a test names by a number; numbers below 2^32 sit at the location of that number.
+pub(crate) fn numbered(n: u64) -> Aspect {
+    let mut address = [0; 32];
+    address[..8].copy_from_slice(&n.to_le_bytes());
+    address[8..12].copy_from_slice(&((n >> 32) as u32).to_le_bytes());
+    let published = Time::from_micros(n);
+    Aspect::new(EntryAddress(address), 1, published, &n.to_le_bytes()).unwrap()
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Memory {
+    pub(crate) epoch: u64,
+    pub(crate) rows: BTreeMap<AspectKey, (u64, Aspect)>,
+    pub(crate) count: u64,
+}
+
+impl Memory {
+    pub(crate) fn new(epoch: u64, aspects: impl IntoIterator<Item = Aspect>) -> Self {
+        let mut this = Self { epoch, ..Self::default() };
+        aspects.into_iter().for_each(|aspect| this.insert(aspect));
+        this
+    }
+
+    pub(crate) fn insert(&mut self, aspect: Aspect) {
+        if !self.rows.contains_key(&aspect.key()) {
+            self.count += 1;
+            self.rows.insert(aspect.key(), (self.count, aspect));
+        }
+    }
+}
+
+impl Holdings for Memory {
+    type Error = Infallible;
+
+    fn list(
+        &self,
+        first: AspectKey,
+        last: AspectKey,
+        filter: &Filter,
+        limit: usize,
+    ) -> Result<Vec<AspectKey>, Infallible> {
+        let passes = |(count, aspect): &&(u64, Aspect)| {
+            filter.published_since.is_none_or(|t| aspect.published() >= t)
+                && filter.stored_after.is_none_or(|after| *count > after)
+        };
+        let rows = self.rows.range(first..=last).map(|(_, row)| row).filter(passes);
+        Ok(rows.take(limit).map(|(_, aspect)| aspect.key()).collect())
+    }
+
+    fn lacks(&self, keys: &[AspectKey]) -> Result<Vec<AspectKey>, Infallible> {
+        Ok(keys.iter().filter(|key| !self.rows.contains_key(key)).copied().collect())
+    }
+
+    fn position(&self) -> Position {
+        Position { epoch: self.epoch, count: self.count }
+    }
+
+    fn resolve(&self, position: Position) -> Option<u64> {
+        (position.epoch == self.epoch && position.count <= self.count).then_some(position.count)
+    }
+}
+
+/// What travels from one end to the other.
+pub(crate) enum Wire {
+    Message(Message),
+    End,
+}
+
+/// One end of a session with its store and what it has sent that the other has not received.
+pub(crate) struct End {
+    pub(crate) store: Memory,
+    pub(crate) session: Option<Session>,
+    pub(crate) outbox: VecDeque<Wire>,
+    pub(crate) report: Option<Report>,
+    pub(crate) arcs: ArcSet,
+    /// Aspects handed over to be stored, not durable yet.
+    pub(crate) storing: VecDeque<Vec<Aspect>>,
+    /// Answers that have not been sent yet.
+    pub(crate) answering: VecDeque<Vec<AspectKey>>,
+    pub(crate) max_wants: usize,
+}
+
+type Outcome = Result<(), SessionError<Infallible>>;
+
+impl End {
+    pub(crate) fn new(store: Memory, arcs: ArcSet) -> Self {
+        Self {
+            store,
+            session: None,
+            outbox: VecDeque::new(),
+            report: None,
+            arcs,
+            storing: VecDeque::new(),
+            answering: VecDeque::new(),
+            max_wants: MAX_WANTS,
+        }
+    }
+
+    fn terms(&self, arcs: ArcSet) -> Terms {
+        Terms { space: SPACE, arcs, max_wants: self.max_wants }
+    }
+
+    pub(crate) fn open(&mut self, arcs: ArcSet, constraints: Constraints) {
+        let terms = self.terms(arcs);
+        let Ok(session) = Session::open(Time::ZERO, terms, 7, constraints, &self.store);
+        self.session = Some(session);
+        self.collect();
+    }
+
+    pub(crate) fn answer(&mut self, request: ArcRequest) -> Outcome {
+        let terms = self.terms(self.arcs.clone());
+        self.session = Some(Session::answer(Time::ZERO, terms, request, &self.store)?);
+        self.collect();
+        Ok(())
+    }
+
+    pub(crate) fn input(&mut self, input: Input) -> Outcome {
+        let session = self.session.as_mut().expect("a session is open");
+        session.handle(Time::ZERO, input, &self.store)?;
+        self.collect();
+        Ok(())
+    }
+
+    fn collect(&mut self) {
+        while let Some(output) = self.session.as_mut().and_then(Session::poll_output) {
+            match output {
+                Output::Send(message) => self.send(message),
+                Output::Finish => self.outbox.push_back(Wire::End),
+                Output::Answer(keys) => self.answering.push_back(keys),
+                Output::Store(aspects) => self.storing.push_back(aspects),
+                Output::Done(report) => self.report = Some(report),
+            }
+        }
+    }
+
+    /// Sends through the encoding, as a real stream would.
+    fn send(&mut self, message: Message) {
+        let frame = message.encode();
+        let header = Header::parse(frame[..Header::LEN].try_into().unwrap()).unwrap();
+        let decoded = Message::decode(header, frame.slice(Header::LEN..)).unwrap();
+        assert_eq!(decoded, message);
+        self.outbox.push_back(Wire::Message(decoded));
+    }
+
+    /// Takes the other end's next message.
+    pub(crate) fn receive(&mut self, wire: Wire) -> Outcome {
+        match wire {
+            Wire::End => self.input(Input::ReceivedEnd),
+            Wire::Message(Message::ArcRequest(request)) if self.session.is_none() => {
+                self.answer(request)
+            }
+            Wire::Message(message) => self.input(Input::Received(message)),
+        }
+    }
+
+    /// Makes durable what came first.
+    pub(crate) fn store(&mut self) -> Option<Outcome> {
+        let batch = self.storing.pop_front()?;
+        let count = batch.len();
+        batch.into_iter().for_each(|aspect| self.store.insert(aspect));
+        Some(self.input(Input::Stored(count)))
+    }
+
+    /// Sends the answer that was asked for first.
+    pub(crate) fn reply(&mut self) -> Option<Outcome> {
+        let keys = self.answering.pop_front()?;
+        let (mut aspects, mut gone, mut size) = (Vec::new(), Vec::new(), 0);
+        let (mut sent, mut bytes) = (0, 0);
+        for key in &keys {
+            match self.store.rows.get(key) {
+                Some((_, aspect)) => {
+                    size += aspect.encoding().len();
+                    bytes += aspect.encoding().len() as u64;
+                    sent += 1;
+                    aspects.push(aspect.clone());
+                    if size >= DATA_FRAME_TARGET {
+                        let aspects = std::mem::take(&mut aspects);
+                        self.send(AspectDataResponse { aspects, gone: Vec::new() }.into());
+                        size = 0;
+                    }
+                }
+                None => gone.push(*key),
+            }
+        }
+        if !(aspects.is_empty() && gone.is_empty()) {
+            self.send(AspectDataResponse { aspects, gone }.into());
+        }
+        Some(self.input(Input::Answered { keys: keys.len(), aspects: sent, bytes }))
+    }
+}
