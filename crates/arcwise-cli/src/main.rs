@@ -1,2 +1,5 @@
 //! x
+#[allow(dead_code, unused_imports)]
+mod files;
+
 fn main() {}

@@ -3,7 +3,7 @@
 
 mod model;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use arcwise_proto::{
     AspectKey,
@@ -168,17 +168,20 @@ fn a_session_after_nothing_new_lists_nothing() {
     let report = alice.report.take().unwrap();
     assert_eq!((report.listed, report.heard, report.in_sync()), (0, 0, true));
 
-    // A store that was restored from elsewhere does not know the position: it lists everything.
+    // A store that was restored or made anew does not know the position, and says so.
     bob.store.epoch = 3;
     (alice.session, bob.session) = (None, None);
     alice.open(ArcSet::full(), Constraints { published_since: None, after });
-    run(&mut alice, &mut bob, &mut in_order);
-    assert_eq!(alice.report.take().unwrap().heard, 3000);
+    let opening = alice.outbox.pop_front().unwrap();
+    assert!(matches!(bob.receive(opening), Err(SessionError::UnknownPosition)));
+    // Where it is Alice who does not know it, she lists everything, and so does Bob.
     alice.store.epoch = 4;
     (alice.session, bob.session) = (None, None);
     alice.open(ArcSet::full(), Constraints { published_since: None, after });
     run(&mut alice, &mut bob, &mut in_order);
-    assert_eq!(alice.report.take().unwrap().listed, 3000);
+    let report = alice.report.take().unwrap();
+    assert_eq!((report.listed, report.constrained), (3000, false));
+    assert!(!bob.report.take().unwrap().constrained);
 }
 
 #[test]
@@ -280,7 +283,7 @@ fn the_peer_is_blamed_for_what_it_breaks() {
     let page = || ArcRequest { open: None, page: Page { keys: vec![], through: None } };
     assert!(matches!(received(&mut bob_with_ten(), page()), Fault::Unexpected { .. }));
     assert!(matches!(received(&mut alice_with_ten(), page()), Fault::Unexpected { .. }));
-    let response = || ArcResponse { keys: vec![], last: None };
+    let response = || ArcResponse { keys: vec![], last: false, position: None };
     assert!(matches!(received(&mut bob_with_ten(), response()), Fault::Unexpected { .. }));
 
     // A first message without an opening.
@@ -292,7 +295,7 @@ fn the_peer_is_blamed_for_what_it_breaks() {
     let half: ArcSet = RingArc::between(Location(0), Location(4)).into();
     let mut alice = End::new(Memory::default(), half.clone());
     alice.open(half, Constraints::default());
-    let outside = ArcResponse { keys: keys(5..6), last: None };
+    let outside = ArcResponse { keys: keys(5..6), last: false, position: None };
     assert_eq!(received(&mut alice, outside), Fault::OutsideArcs(Location(5)));
 }
 
@@ -318,12 +321,14 @@ fn too_many_open_lists_are_a_fault() {
     let mut keys = (0..u64::MAX).map(|n| vec![numbered(n).key()]);
     // The first is answered at once; then wants are full as long as nothing comes.
     let full: Vec<_> = (0..PAGE_KEYS as u64).map(|n| numbered(1 << 20 | n).key()).collect();
-    alice.input(Input::Received(ArcResponse { keys: full, last: None }.into())).unwrap();
+    alice
+        .input(Input::Received(ArcResponse { keys: full, last: false, position: None }.into()))
+        .unwrap();
     for _ in 0..LIST_WINDOW {
-        let response = ArcResponse { keys: keys.next().unwrap(), last: None };
+        let response = ArcResponse { keys: keys.next().unwrap(), last: false, position: None };
         alice.input(Input::Received(response.into())).unwrap();
     }
-    let response = ArcResponse { keys: keys.next().unwrap(), last: None };
+    let response = ArcResponse { keys: keys.next().unwrap(), last: false, position: None };
     assert_eq!(received(&mut alice, response), Fault::Window("lists"));
 }
 
@@ -354,4 +359,74 @@ fn silence_is_timed_out() {
         session.handle(deadline, Input::Timeout, &alice.store),
         Err(SessionError::Peer(Fault::Idle))
     ));
+}
+
+#[test]
+fn an_overlap_of_very_many_pieces_is_cut_for_both() {
+    // 100 pieces of growing length, two locations apart; the wire carries the 64 longest.
+    let pieces = (1..=100u32).scan(0, |at, len| {
+        let first = *at;
+        *at += len + 2;
+        Some(RingArc::between(Location(first), Location(first + len - 1)))
+    });
+    let arcs: ArcSet = pieces.collect();
+    let starts = || arcs.arcs().into_iter().map(|arc| u64::from(arc.start().0));
+    let mut alice = End::new(Memory::new(1, starts().map(numbered)), arcs.clone());
+    let mut bob = End::new(Memory::default(), arcs.clone());
+    alice.open(arcs.clone(), Constraints::default());
+    run(&mut alice, &mut bob, &mut in_order);
+    let longest: ArcSet = arcs.arcs().into_iter().filter(|arc| arc.len() > 36).collect();
+    assert_eq!(held(&bob), inside(&held(&alice), &longest));
+    let (ra, rb) = (alice.report.unwrap(), bob.report.unwrap());
+    assert_eq!((ra.arcs, rb.arcs), (longest.clone(), longest), "no more than that was compared");
+}
+
+#[test]
+fn a_bob_who_takes_less_vouches_for_nothing() {
+    // His arcs have shrunk, and Alice's word of it is still on the way.
+    let half: ArcSet = RingArc::between(Location(0), Location(9)).into();
+    let mut alice = End::new(Memory::new(1, (0..20).map(numbered)), ArcSet::full());
+    let mut bob = End::new(Memory::new(2, (5..7).map(numbered)), half.clone());
+    alice.open(ArcSet::full(), Constraints::default());
+    run(&mut alice, &mut bob, &mut in_order);
+    assert_eq!(held(&bob), inside(&held(&alice), &half));
+    assert_eq!(alice.report.unwrap().positions, None, "Bob lacks what she holds above");
+    let bobs = bob.report.unwrap();
+    assert_eq!((bobs.arcs, bobs.positions.is_some()), (half, true));
+}
+
+#[test]
+fn an_honest_peer_may_ask_before_we_have_counted_what_is_answered() {
+    let pages = (MAX_WANTS / PAGE_KEYS + LIST_WINDOW) as u64;
+    let all = (0..pages * PAGE_KEYS as u64).map(numbered);
+    let mut alice = End::new(Memory::default(), ArcSet::full());
+    let mut bob = End::new(Memory::new(2, all), ArcSet::full());
+    alice.open(ArcSet::full(), Constraints::default());
+    let mut sent: VecDeque<usize> = VecDeque::new();
+    while alice.report.is_none() {
+        while let Some(wire) = alice.outbox.pop_front() {
+            bob.receive(wire).unwrap();
+        }
+        while let Some(wire) = bob.outbox.pop_front() {
+            alice.receive(wire).unwrap();
+        }
+        while let Some(outcome) = alice.store() {
+            outcome.unwrap();
+        }
+        // Alice has all of the last answers and wants more; Bob's driver has not said yet that they
+        // are sent.
+        if alice.outbox.is_empty() && bob.answering.is_empty() {
+            while let Some(keys) = sent.pop_front() {
+                bob.input(Input::Answered { keys, aspects: keys, bytes: 0 }).unwrap();
+            }
+        }
+        for keys in std::mem::take(&mut bob.answering) {
+            sent.push_back(keys.len());
+            for aspect in keys.iter().map(|key| bob.store.rows[key].1.clone()) {
+                let answer = AspectDataResponse { aspects: vec![aspect], gone: vec![] };
+                bob.outbox.push_back(Wire::Message(answer.into()));
+            }
+        }
+    }
+    assert_eq!(held(&alice), held(&bob));
 }

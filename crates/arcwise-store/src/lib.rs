@@ -1,1 +1,43 @@
-//! x
+//! Aspects on disk, and what is known of them.
+//!
+//! A [`Store`] is one folder. It holds any number of [`Space`]s, the peers and settings of the node
+//! and, for each space, its aspects: durably, once [`Space::insert`] has returned, and for good. All
+//! calls block and may be made from any thread; a server calls them away from the threads that
+//! serve its network, since a busy disk can take a second.
+//!
+//! # On disk
+//!
+//! One LSM database in `db/`, beside a file `FORMAT` with the version of it all. Three keyspaces, as
+//! few as there can be, since each index costs write bandwidth; integers are big-endian:
+//!
+//! | keyspace | key | value | serves |
+//! |---|---|---|---|
+//! | `index` | space number u32, location u32, aspect hash 32 | local sequence number u64, publish time u64 (µs) | lists in ring order, "is it held", finding an aspect, finding an entry (by its location) |
+//! | `log` | space number u32, local sequence number u64 | canonical encoding of the aspect | what came after a point, the content |
+//! | `meta` | `s`, space number u32 | id, target arcs, held arcs, name | |
+//! | `meta` | `c`, space number u32 | count u64, bytes u64 | statistics, positions |
+//! | `meta` | `e`, space number u32 | up to 64 times epoch u64, start u64 | recognising positions |
+//! | `meta` | `p`, node id 32 | opaque | peers |
+//! | `meta` | `k`, text | opaque | settings of the node |
+//!
+//! The log is written in the order of its keys and never changed. Index and log rows of an aspect
+//! and the counters that include it are one atomic batch. The batch is synced before any reader can
+//! see it, so what shows is durable.
+//!
+//! # Trust
+//!
+//! What is read is checked: an aspect's hash is computed again and compared with the key it was
+//! found by. A mismatch is [`StoreError::Damaged`], and [`Store::check`] finds all there is.
+
+mod check;
+mod commit;
+mod error;
+mod folder;
+mod rows;
+mod space;
+mod store;
+
+pub use check::CheckReport;
+pub use error::{Damage, EngineError, Fault, OpenError, Row, StoreError};
+pub use space::{Space, SpaceStats};
+pub use store::{Options, Store};

@@ -1,1 +1,60 @@
-//! x
+//! A peer-to-peer node to embed: content-addressed data, shared on a ring.
+//!
+//! A [`Node`] is one identity and one folder. It takes part in any number of *spaces*; in each it
+//! holds the arc of the ring that it can, tells its peers which, works out with each what either
+//! lacks, fetches that, and pushes what is new at once. Everything is stored durably before it is
+//! acknowledged, listed or counted.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use arcwise::{Config, EntryAddress, NewAspect, Node};
+//!
+//! let node = Node::open(Config::new("data/alice")).await?;
+//! let space = node.create_space("notes").await?;
+//! println!("others join with: {}", node.ticket(&space.id()).unwrap());
+//!
+//! let entry = EntryAddress([7; 32]);
+//! space.publish(vec![NewAspect { entry, kind: 1, data: "hello".into(), signed: true }]).await?;
+//! for aspect in space.entry(entry).await? {
+//!     println!("{:?} says {:?}", aspect.author(), aspect.data());
+//! }
+//! node.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Handles ([`Node`], [`Space`]) are cheap to clone. A node needs a multi-threaded tokio runtime or a
+//! single-threaded one; the disk is used on tokio's threads for blocking work.
+
+mod broadcast;
+mod config;
+mod connection;
+mod dial;
+mod error;
+mod event;
+mod frame;
+mod gossip;
+mod identity;
+mod ingest;
+mod node;
+mod peer;
+mod request;
+mod space;
+mod ticket;
+
+pub use arcwise_proto::{
+    ArcSet, Aspect, AspectHash, AspectKey, EntryAddress, Location, NodeId, RingArc, SpaceId, Time,
+    limits::{MAX_ASPECT_DATA, MAX_DIRECT},
+    session::{Report, Role},
+    wire::Kind,
+};
+pub use arcwise_store::{SpaceStats, StoreError};
+pub use config::Config;
+pub use error::{CreateError, JoinError, OpenError, RequestError, SyncError};
+pub use event::{Direction, Event, Frame, Source};
+pub use iroh::RelayUrl;
+pub use node::{Node, NodeStatus};
+pub use peer::{PeerSpaceStatus, PeerStatus};
+pub use request::DirectMessage;
+pub use space::{NewAspect, PublishError, Space, SpaceStatus, SyncOptions};
+pub use ticket::{Ticket, TicketError};

@@ -1,6 +1,6 @@
 //! Any part of the ring.
 
-use std::{fmt, str::FromStr};
+use std::{cmp::Reverse, fmt, str::FromStr};
 
 use super::{ArcError, Location, RING, RingArc};
 
@@ -104,6 +104,14 @@ impl ArcSet {
             }
             ref spans => spans.iter().map(arc).collect(),
         }
+    }
+
+    /// Its `n` longest arcs; all of it, where it has no more than that.
+    pub fn longest(&self, n: usize) -> ArcSet {
+        let mut arcs = self.arcs();
+        arcs.sort_by_key(|arc| (Reverse(arc.len()), arc.start()));
+        arcs.truncate(n);
+        arcs.into_iter().collect()
     }
 
     /// The same as inclusive ranges of locations that do not wrap, ascending.

@@ -8,7 +8,7 @@ use crate::{
     limits::{MAX_SPACES, MAX_WANTS},
     ring::ArcSet,
     time::Time,
-    wire::{Handshake, Hello, Message, Ping, Pong, TAG_LEN, Tag},
+    wire::{ErrorMessage, Handshake, Hello, Message, Ping, Pong, TAG_LEN, Tag},
 };
 
 /// The minor version of the protocol that this crate speaks. The major one is in the ALPN.
@@ -127,6 +127,8 @@ pub enum ControlOutput {
     Left(SpaceId),
     /// The answer to a ping.
     Pong(u64),
+    /// The peer ends the connection and says why.
+    Ended(ErrorMessage),
 }
 
 /// The state of one connection's control stream.
@@ -142,6 +144,8 @@ pub struct Control {
     sent: BTreeMap<SpaceId, LocalSpace>,
     /// The peer's tags, from its `Hello`; `None` before that.
     tags: Option<BTreeSet<Tag>>,
+    /// Those of them that stand for a space of ours.
+    proven: BTreeMap<Tag, SpaceId>,
     shared: BTreeMap<SpaceId, PeerSpace>,
     outputs: VecDeque<ControlOutput>,
 }
@@ -164,6 +168,7 @@ impl Control {
             ours,
             sent: BTreeMap::new(),
             tags: None,
+            proven: BTreeMap::new(),
             shared: BTreeMap::new(),
             outputs: VecDeque::new(),
         };
@@ -192,7 +197,14 @@ impl Control {
     /// A [`Fault`] of the peer: tell it, and end the connection.
     pub fn handle(&mut self, now: Time, message: Message) -> Result<(), Fault> {
         match message {
+            Message::Error(error) => {
+                self.outputs.push_back(ControlOutput::Ended(error));
+                Ok(())
+            }
             Message::Hello(hello) => self.handle_hello(now, hello),
+            other if self.tags.is_none() => {
+                Err(Fault::Unexpected { kind: other.kind(), when: "before a Hello" })
+            }
             Message::Handshake(handshake) => self.handle_handshake(handshake),
             Message::Ping(Ping(nonce)) => {
                 self.send(Pong(nonce));
@@ -229,20 +241,11 @@ impl Control {
     }
 
     fn handle_handshake(&mut self, handshake: Handshake) -> Result<(), Fault> {
-        let Some(tags) = &self.tags else {
-            return Err(Fault::Unexpected {
-                kind: crate::wire::Kind::Handshake,
-                when: "before a Hello",
-            });
-        };
-        if !tags.contains(&handshake.tag) {
+        if self.tags.as_ref().is_none_or(|tags| !tags.contains(&handshake.tag)) {
             return Err(Fault::Unproven);
         }
         // A space that we left while the handshake was on its way: nothing to do.
-        let Some(id) = self.ours.keys().find(|id| self.binding.their_tag(id) == handshake.tag)
-        else {
-            return Ok(());
-        };
+        let Some(id) = self.proven.get(&handshake.tag) else { return Ok(()) };
         let peer = PeerSpace {
             number: handshake.space,
             store: handshake.store,
@@ -260,12 +263,9 @@ impl Control {
     /// word to our own side about spaces that are no longer shared.
     fn meet(&mut self) {
         let Some(tags) = &self.tags else { return };
-        let proven: BTreeSet<SpaceId> = self
-            .ours
-            .keys()
-            .filter(|id| tags.contains(&self.binding.their_tag(id)))
-            .copied()
-            .collect();
+        let theirs = self.ours.keys().map(|id| (self.binding.their_tag(id), *id));
+        self.proven = theirs.filter(|(tag, _)| tags.contains(tag)).collect();
+        let proven: BTreeSet<SpaceId> = self.proven.values().copied().collect();
         self.sent.retain(|id, _| proven.contains(id));
         let left: Vec<SpaceId> =
             self.shared.keys().filter(|id| !proven.contains(id)).copied().collect();

@@ -77,6 +77,11 @@ pub enum SessionError<E: std::error::Error> {
     /// The peer broke a rule: tell it ([`Fault::message`]) and end the stream.
     #[error("the peer broke the protocol: {0}")]
     Peer(#[from] Fault),
+    /// The peer goes back to a position that is not of this store's history (it was restored or
+    /// made anew since): tell it with [`ErrorCode::UnknownPosition`], so that it compares
+    /// everything. Nobody is to blame.
+    #[error("the session goes back to a point that is not of this store's history")]
+    UnknownPosition,
     /// The peer ended it and said why.
     #[error(transparent)]
     Ended(ErrorMessage),

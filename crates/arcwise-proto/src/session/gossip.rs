@@ -30,7 +30,7 @@ use super::{
 use crate::{
     aspect::{Aspect, AspectKey},
     id::{NodeId, SpaceId},
-    limits::{LIST_WINDOW, MAX_WANTS, SESSION_IDLE},
+    limits::{LIST_WINDOW, MAX_ARCS, MAX_WANTS, SESSION_IDLE},
     ring::ArcSet,
     time::Time,
     wire::{ArcRequest, ArcResponse, AspectDataRequest, Message, Open, Page},
@@ -63,7 +63,7 @@ pub struct Constraints {
     /// Compare only aspects published at this time or later.
     pub published_since: Option<Time>,
     /// What stood in the [`Report`] of the last session with this peer: compare only what either
-    /// has stored after it.
+    /// has stored after it. It holds inside the arcs of that report and nowhere else.
     pub after: Option<(Position, Position)>,
 }
 
@@ -76,7 +76,8 @@ pub enum Input {
     ReceivedEnd,
     /// This many of the aspects of [`Output::Store`] are durable now.
     Stored(usize),
-    /// Keys of [`Output::Answer`] have been answered.
+    /// Keys of [`Output::Answer`] have been answered. Best told a frame at a time, as they go out: it
+    /// is what counts as progress while a long answer is on its way.
     Answered {
         /// How many keys.
         keys: usize,
@@ -176,6 +177,7 @@ enum List {
         pages: Pages,
         /// Bob's list frames that we have not answered.
         heard: VecDeque<Vec<AspectKey>>,
+        heard_last: bool,
     },
     Bob {
         arcs: ArcSet,
@@ -187,11 +189,14 @@ enum List {
         /// The page whose complement is being listed.
         current: Option<Complement>,
         said_last: bool,
+        /// Whether we ask for all of it that we lack.
+        whole: bool,
     },
 }
 
 impl Session {
-    /// Alice opens a session with a peer whose number for the space is `number`.
+    /// Alice opens a session with a peer whose number for the space is `number`. Of very many arcs,
+    /// the [`MAX_ARCS`] longest are compared.
     ///
     /// # Errors
     /// Where the store cannot be read.
@@ -202,6 +207,8 @@ impl Session {
         constraints: Constraints,
         holdings: &H,
     ) -> Result<Self, H::Error> {
+        // What goes over the wire, for both ends alike.
+        let terms = Terms { arcs: terms.arcs.longest(MAX_ARCS), ..terms };
         let position = holdings.position();
         let (ours_after, theirs_after) = constraints.after.unzip();
         let filter = Filter {
@@ -221,6 +228,7 @@ impl Session {
             pages: Pages::new(open.arcs.clone(), filter),
             open: Some(open),
             heard: VecDeque::new(),
+            heard_last: false,
         };
         let constrained = filter != Filter::default();
         let mut this = Self::new(now, Role::Alice, terms, list, position, constrained);
@@ -232,7 +240,7 @@ impl Session {
     /// Bob answers a session that the peer has opened with `request`, its first message.
     ///
     /// # Errors
-    /// A fault of the peer, or of our own store.
+    /// A fault of the peer or of our own store, or a position that we do not know.
     pub fn answer<H: Holdings>(
         now: Time,
         terms: Terms,
@@ -242,11 +250,13 @@ impl Session {
         let kind = crate::wire::Kind::ArcRequest;
         let when = "first without saying what the session is about";
         let open = request.open.ok_or(Fault::Unexpected { kind, when })?;
-        let filter = Filter {
-            published_since: open.published_since,
-            stored_after: open.stored_after.and_then(|after| holdings.resolve(after)),
-        };
-        let constrained = open.published_since.is_some() || open.stored_after.is_some();
+        let mut filter = Filter { published_since: open.published_since, stored_after: None };
+        if let Some(after) = open.stored_after {
+            // Alice leaves out what she stored before, so we may not answer as if she had not.
+            let count = holdings.resolve(after).ok_or(SessionError::UnknownPosition)?;
+            filter.stored_after = Some(count);
+        }
+        let constrained = filter != Filter::default();
         let arcs = open.arcs;
         let list = List::Bob {
             arcs: arcs.clone(),
@@ -255,6 +265,7 @@ impl Session {
             next: Some(AspectKey::MIN),
             current: None,
             said_last: false,
+            whole: terms.arcs.covers(&arcs),
         };
         let position = holdings.position();
         let mut this = Self::new(now, Role::Bob, terms, list, position, constrained);
@@ -373,8 +384,8 @@ impl Session {
                 *next = page.through.and_then(AspectKey::next);
                 heard.push_back((first, page));
             }
-            (Message::ArcResponse(response), List::Alice { heard, .. }) => {
-                if self.peer_position.is_some() {
+            (Message::ArcResponse(response), List::Alice { heard, heard_last, .. }) => {
+                if *heard_last {
                     return Err(Fault::Unexpected { kind, when: "after the last one" }.into());
                 }
                 if heard.len() >= LIST_WINDOW {
@@ -385,13 +396,15 @@ impl Session {
                     return Err(Fault::OutsideArcs(key.location).into());
                 }
                 self.report.heard += response.keys.len() as u64;
-                self.peer_position = response.last;
+                *heard_last = response.last;
+                self.peer_position = response.position;
                 heard.push_back(response.keys);
             }
             (Message::AspectDataRequest(request), _) => {
                 self.unanswered.answered(&request.keys)?;
                 self.asked += request.keys.len();
-                if self.asked > MAX_WANTS {
+                // The peer may have received, and ask for as much again, what is still counted here.
+                if self.asked > 2 * MAX_WANTS {
                     return Err(Fault::Window("wants").into());
                 }
                 if !request.keys.is_empty() {
@@ -475,21 +488,19 @@ impl Session {
                     let keys = page.keys.clone();
                     (ArcRequest { open: open.take(), page }.into(), keys)
                 }
-                List::Bob { arcs, filter, heard, next, current, said_last } => {
+                List::Bob { arcs, filter, heard, next, current, said_last, whole } => {
                     let Some(complement) = current else { break };
                     let keys = complement.next(holdings, arcs, filter)?;
-                    let mut last = None;
                     if complement.is_done() {
                         *current = None;
-                        if next.is_none() && heard.is_empty() {
-                            *said_last = true;
-                            last = Some(self.position);
-                        }
+                        *said_last = next.is_none() && heard.is_empty();
                     }
-                    if keys.is_empty() && last.is_none() {
+                    let last = *said_last;
+                    if keys.is_empty() && !last {
                         break;
                     }
-                    (ArcResponse { keys: keys.clone(), last }.into(), keys)
+                    let position = (last && *whole).then_some(self.position);
+                    (ArcResponse { keys: keys.clone(), last, position }.into(), keys)
                 }
             };
             self.report.listed += keys.len() as u64;
@@ -511,7 +522,7 @@ impl Session {
     /// All the peer's lists have come, and we have answered them.
     fn heard_everything(&self) -> bool {
         match &self.list {
-            List::Alice { heard, .. } => self.peer_position.is_some() && heard.is_empty(),
+            List::Alice { heard, heard_last, .. } => *heard_last && heard.is_empty(),
             List::Bob { heard, next, .. } => next.is_none() && heard.is_empty(),
         }
     }

@@ -31,7 +31,7 @@ pub struct Hello {
     pub max_wants: u32,
     /// The sender's clock.
     pub clock: Time,
-    /// Name and version of the software.
+    /// Name and version of the software; at most [`MAX_TEXT`] bytes, longer text is cut.
     pub agent: String,
     /// One for each space, and some that are random.
     pub tags: Vec<Tag>,
@@ -74,7 +74,7 @@ impl Wire for Hello {
             capabilities: self.capabilities,
             max_wants: self.max_wants,
             clock: self.clock.as_micros(),
-            agent: self.agent.clone(),
+            agent: parts::cut(&self.agent),
             tags: self.tags.iter().map(|tag| Bytes::copy_from_slice(tag)).collect(),
         }
     }

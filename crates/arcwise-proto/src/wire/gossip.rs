@@ -41,7 +41,8 @@ pub struct Open {
 pub struct Page {
     /// Strictly ascending, none above `through`.
     pub keys: Vec<AspectKey>,
-    /// How far the page reaches, inclusive. `None`: to the end, it is the last page.
+    /// How far the page reaches, inclusive, below [`AspectKey::MAX`]. `None`: to the end, it is the
+    /// last page.
     pub through: Option<AspectKey>,
 }
 
@@ -68,6 +69,9 @@ impl Wire for ArcRequest {
             return Err(field("through", "must stand in every page but the last"));
         }
         let keys = parts::keys("groups", page.groups)?;
+        if through == Some(AspectKey::MAX) {
+            return Err(field("through", "is the end of the ring, so that the page is the last"));
+        }
         if let (Some(through), Some(last)) = (through, keys.last())
             && *last > through
         {
@@ -102,28 +106,32 @@ impl Wire for ArcRequest {
 pub struct ArcResponse {
     /// Strictly ascending.
     pub keys: Vec<AspectKey>,
-    /// In the last frame, and in no other: where Bob's history stood before he began to list.
-    pub last: Option<Position>,
+    /// Whether it is the last one.
+    pub last: bool,
+    /// In the last one only: where Bob's history stood before he began to list. `None` where he does
+    /// not ask for all that Alice lists, because he takes only a part of the session's arcs.
+    pub position: Option<Position>,
 }
 
 impl Wire for ArcResponse {
     type Raw = pb::GspArcResponse;
 
     fn parse(raw: pb::GspArcResponse) -> Result<Self, WireError> {
-        if raw.last != raw.position.is_some() {
-            return Err(field("position", "must stand in the last frame and in no other"));
+        if raw.position.is_some() && !raw.last {
+            return Err(field("position", "stands in a frame that is not the last"));
         }
         Ok(Self {
             keys: parts::keys("groups", raw.groups)?,
-            last: raw.position.map(parts::position),
+            last: raw.last,
+            position: raw.position.map(parts::position),
         })
     }
 
     fn raw(&self) -> pb::GspArcResponse {
         pb::GspArcResponse {
             groups: parts::raw_keys(&self.keys),
-            last: self.last.is_some(),
-            position: self.last.map(parts::raw_position),
+            last: self.last,
+            position: self.position.map(parts::raw_position),
         }
     }
 }

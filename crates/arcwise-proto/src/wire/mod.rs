@@ -231,9 +231,10 @@ impl Message {
         let mut out = BytesMut::with_capacity(256);
         out.put_bytes(0, Header::LEN);
         self.encode_body(&mut out);
-        let len = (out.len() - Header::LEN) as u32;
+        let len = out.len() - Header::LEN;
+        debug_assert!(len <= self.kind().max_len(), "{} of {len} bytes", self.kind());
         out[0] = self.kind() as u8;
-        out[1..Header::LEN].copy_from_slice(&len.to_le_bytes());
+        out[1..Header::LEN].copy_from_slice(&(len as u32).to_le_bytes());
         out.freeze()
     }
 

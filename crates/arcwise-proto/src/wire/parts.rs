@@ -6,7 +6,7 @@ use super::{WireError, field, pb};
 use crate::{
     aspect::{Aspect, AspectKey},
     id::AspectHash,
-    limits::{MAX_ARCS, PAGE_KEYS},
+    limits::{MAX_ARCS, MAX_TEXT, PAGE_KEYS},
     ring::{ArcSet, Location, RingArc},
     session::Position,
 };
@@ -23,6 +23,11 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
 
+/// The beginning of a text that is too long for a frame.
+pub(super) fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
+}
+
 pub(super) fn arcs(name: &'static str, raw: Option<pb::ArcSet>) -> Result<ArcSet, WireError> {
     let raw = raw.ok_or(field(name, "is missing"))?;
     if raw.arcs.len() > MAX_ARCS {
@@ -34,11 +39,7 @@ pub(super) fn arcs(name: &'static str, raw: Option<pb::ArcSet>) -> Result<ArcSet
 /// At most [`MAX_ARCS`] arcs; of a set with more, the longest ones: whoever claims less than it
 /// holds claims nothing false.
 pub(super) fn raw_arcs(set: &ArcSet) -> Option<pb::ArcSet> {
-    let mut arcs = set.arcs();
-    if arcs.len() > MAX_ARCS {
-        arcs.sort_by_key(|arc| (std::cmp::Reverse(arc.len()), arc.start()));
-        arcs.truncate(MAX_ARCS);
-    }
+    let arcs = set.longest(MAX_ARCS).arcs();
     let arcs = arcs.into_iter().map(|a| pb::Arc { start: a.start().0, len: a.len() }).collect();
     Some(pb::ArcSet { arcs })
 }

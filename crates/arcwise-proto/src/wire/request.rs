@@ -82,6 +82,8 @@ pub enum ErrorCode {
     Shutdown,
     /// Nobody there handles this request.
     Refused,
+    /// The position a session goes back to is not of the sender's history.
+    UnknownPosition,
 }
 
 /// `msgError`: ends the stream it is sent on; on the control stream, the connection.
@@ -122,6 +124,7 @@ impl Wire for ErrorMessage {
             pb::ErrorCode::Storage => ErrorCode::Storage,
             pb::ErrorCode::Shutdown => ErrorCode::Shutdown,
             pb::ErrorCode::Refused => ErrorCode::Refused,
+            pb::ErrorCode::UnknownPosition => ErrorCode::UnknownPosition,
         };
         Ok(Self {
             code,
@@ -131,10 +134,6 @@ impl Wire for ErrorMessage {
     }
 
     fn raw(&self) -> pb::Error {
-        let mut end = self.detail.len().min(MAX_TEXT);
-        while !self.detail.is_char_boundary(end) {
-            end -= 1;
-        }
         let code = match self.code {
             ErrorCode::Unspecified => pb::ErrorCode::Unspecified,
             ErrorCode::Protocol => pb::ErrorCode::Protocol,
@@ -147,10 +146,11 @@ impl Wire for ErrorMessage {
             ErrorCode::Storage => pb::ErrorCode::Storage,
             ErrorCode::Shutdown => pb::ErrorCode::Shutdown,
             ErrorCode::Refused => pb::ErrorCode::Refused,
+            ErrorCode::UnknownPosition => pb::ErrorCode::UnknownPosition,
         };
         pb::Error {
             code: code.into(),
-            detail: self.detail[..end].to_owned(),
+            detail: parts::cut(&self.detail),
             retry_after_ms: u64::try_from(self.retry_after.as_millis()).unwrap_or(u64::MAX),
         }
     }

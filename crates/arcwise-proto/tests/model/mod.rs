@@ -1,6 +1,8 @@
 //! A store in memory and a network in a queue, to drive sessions with.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod any;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 
@@ -9,11 +11,12 @@ use arcwise_proto::{
     limits::{DATA_FRAME_TARGET, MAX_WANTS},
     ring::ArcSet,
     session::{
-        Constraints, Filter, Holdings, Input, Output, Position, Report, Session, SessionError,
-        Terms,
+        Binding, Constraints, Control, ControlOutput, Fault, Filter, Holdings, Input, LocalSpace,
+        Output, Position, Report, Session, SessionError, Terms,
     },
-    wire::{ArcRequest, AspectDataResponse, Header, Message},
+    wire::{ArcRequest, AspectDataResponse, Header, Message, WireError},
 };
+use bytes::Bytes;
 
 pub(crate) const SPACE: SpaceId = SpaceId([0x5a; 32]);
 
@@ -26,7 +29,7 @@ pub(crate) fn numbered(n: u64) -> Aspect {
     Aspect::new(EntryAddress(address), 1, published, &n.to_le_bytes()).unwrap()
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
     pub(crate) epoch: u64,
     pub(crate) rows: BTreeMap<AspectKey, (u64, Aspect)>,
@@ -77,6 +80,17 @@ impl Holdings for Memory {
     fn resolve(&self, position: Position) -> Option<u64> {
         (position.epoch == self.epoch && position.count <= self.count).then_some(position.count)
     }
+}
+
+/// Reads one frame, as from a stream that ends after it.
+pub(crate) fn decode(frame: Bytes) -> Result<Message, WireError> {
+    let header = *frame.first_chunk().ok_or(WireError::Truncated)?;
+    Message::decode(Header::parse(header)?, frame.slice(Header::LEN..))
+}
+
+/// A message as the peer gets it.
+pub(crate) fn carried(message: Message) -> Message {
+    decode(message.encode()).unwrap()
 }
 
 /// What travels from one end to the other.
@@ -152,13 +166,9 @@ impl End {
         }
     }
 
-    /// Sends through the encoding, as a real stream would.
     fn send(&mut self, message: Message) {
-        let frame = message.encode();
-        let header = Header::parse(frame[..Header::LEN].try_into().unwrap()).unwrap();
-        let decoded = Message::decode(header, frame.slice(Header::LEN..)).unwrap();
-        assert_eq!(decoded, message);
-        self.outbox.push_back(Wire::Message(decoded));
+        assert_eq!(carried(message.clone()), message);
+        self.outbox.push_back(Wire::Message(message));
     }
 
     /// Takes the other end's next message.
@@ -186,24 +196,77 @@ impl End {
         let (mut aspects, mut gone, mut size) = (Vec::new(), Vec::new(), 0);
         let (mut sent, mut bytes) = (0, 0);
         for key in &keys {
-            match self.store.rows.get(key) {
-                Some((_, aspect)) => {
-                    size += aspect.encoding().len();
-                    bytes += aspect.encoding().len() as u64;
-                    sent += 1;
-                    aspects.push(aspect.clone());
-                    if size >= DATA_FRAME_TARGET {
+            match self.store.rows.get(key).map(|(_, aspect)| aspect.clone()) {
+                Some(aspect) => {
+                    let len = aspect.encoding().len();
+                    if size > 0 && size + len > DATA_FRAME_TARGET {
                         let aspects = std::mem::take(&mut aspects);
                         self.send(AspectDataResponse { aspects, gone: Vec::new() }.into());
                         size = 0;
                     }
+                    size += len;
+                    bytes += len as u64;
+                    sent += 1;
+                    aspects.push(aspect);
                 }
                 None => gone.push(*key),
             }
         }
-        if !(aspects.is_empty() && gone.is_empty()) {
-            self.send(AspectDataResponse { aspects, gone }.into());
+        if !aspects.is_empty() {
+            self.send(AspectDataResponse { aspects, gone: Vec::new() }.into());
+        }
+        if !gone.is_empty() {
+            self.send(AspectDataResponse { aspects: Vec::new(), gone }.into());
         }
         Some(self.input(Input::Answered { keys: keys.len(), aspects: sent, bytes }))
+    }
+}
+
+/// One end of a control stream, with what it has sent that the other has not received.
+pub(crate) struct ControlEnd {
+    pub(crate) control: Control,
+    pub(crate) outbox: VecDeque<Message>,
+    /// What it told its own side.
+    pub(crate) told: VecDeque<ControlOutput>,
+}
+
+impl ControlEnd {
+    /// `secret` is what the two ends of the connection share.
+    pub(crate) fn new(
+        secret: [u8; 32],
+        dialer: bool,
+        agent: &str,
+        spaces: Vec<LocalSpace>,
+    ) -> Self {
+        let binding = Binding::new(secret, dialer);
+        let control = Control::new(Time::ZERO, binding, agent, [u8::from(dialer); 32], spaces);
+        let mut this = Self { control, outbox: VecDeque::new(), told: VecDeque::new() };
+        this.collect();
+        this
+    }
+
+    pub(crate) fn set_spaces(&mut self, spaces: Vec<LocalSpace>) {
+        self.control.set_spaces(Time::ZERO, spaces);
+        self.collect();
+    }
+
+    pub(crate) fn ping(&mut self, nonce: u64) {
+        self.control.ping(nonce);
+        self.collect();
+    }
+
+    pub(crate) fn receive(&mut self, message: impl Into<Message>) -> Result<(), Fault> {
+        let result = self.control.handle(Time::ZERO, message.into());
+        self.collect();
+        result
+    }
+
+    fn collect(&mut self) {
+        while let Some(output) = self.control.poll_output() {
+            match output {
+                ControlOutput::Send(message) => self.outbox.push_back(carried(message)),
+                told => self.told.push_back(told),
+            }
+        }
     }
 }

@@ -1,0 +1,179 @@
+//! Any message that keeps the rules of a single message, its parts drawn from few enough values that
+//! messages have something to do with each other.
+
+use std::{sync::LazyLock, time::Duration};
+
+use arcwise_proto::{
+    Aspect, AspectHash, AspectKey, AuthorKey, EntryAddress, SpaceId, Time,
+    limits::{MAX_DIRECT, MAX_TEXT, PAGE_KEYS},
+    ring::{ArcSet, Location, RING, RingArc},
+    session::Position,
+    wire::{
+        ArcRequest, ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse, Direct,
+        ErrorCode, ErrorMessage, Handshake, Hello, Message, Open, Page, Ping, Pong, Query, Tag,
+    },
+};
+use proptest::{collection::vec, option, prelude::*};
+
+use super::{SPACE, numbered};
+
+/// Aspects at both ends of the ring, in hot entries and alone; some signed, some forged.
+pub(crate) static UNIVERSE: LazyLock<Vec<Aspect>> = LazyLock::new(|| {
+    let plain = (0..30).chain((0..10).map(|n| n << 32 | 77)).chain([u64::from(u32::MAX)]);
+    let key = AuthorKey::from_bytes(&[1; 32]);
+    let signed = |space: SpaceId, n: u64| {
+        let entry = EntryAddress([n as u8; 32]);
+        Aspect::signed(&key, &space, entry, 2, Time::from_micros(n), b"signed").unwrap()
+    };
+    let good = (0..5).map(|n| signed(SPACE, n));
+    let forged = (5..8).map(|n| signed(SpaceId([9; 32]), n));
+    plain.map(numbered).chain(good).chain(forged).collect()
+});
+
+pub(crate) fn any_key() -> impl Strategy<Value = AspectKey> {
+    let known: Vec<AspectKey> = UNIVERSE.iter().map(Aspect::key).collect();
+    let end = [AspectKey::MIN, AspectKey::MAX, AspectKey::MIN.next().unwrap()];
+    prop_oneof![
+        8 => proptest::sample::select(known),
+        1 => proptest::sample::select(end.to_vec()),
+        1 => (any::<u32>(), any::<[u8; 32]>())
+            .prop_map(|(l, h)| AspectKey { location: Location(l), hash: AspectHash(h) }),
+    ]
+}
+
+pub(crate) fn any_keys() -> impl Strategy<Value = Vec<AspectKey>> {
+    let few = proptest::collection::btree_set(any_key(), 0..12);
+    let full = (any::<bool>(), any::<u32>()).prop_map(|(hot, from)| {
+        let location = |n: u32| Location(if hot { from } else { from.saturating_add(n) });
+        let hash = |n: u32| AspectHash(std::array::from_fn(|i| n.to_be_bytes()[i % 4]));
+        (0..PAGE_KEYS as u32).map(|n| AspectKey { location: location(n), hash: hash(n) }).collect()
+    });
+    prop_oneof![20 => few, 1 => full].prop_map(|keys| keys.into_iter().collect())
+}
+
+pub(crate) fn any_aspects() -> impl Strategy<Value = Vec<Aspect>> {
+    vec(proptest::sample::select(&**UNIVERSE), 0..8)
+}
+
+pub(crate) fn any_arcs() -> impl Strategy<Value = ArcSet> {
+    let location = prop_oneof![any::<u32>(), 0..100u32, Just(u32::MAX)];
+    let len = prop_oneof![0..=RING, 0..100u64, Just(RING)];
+    let arc = (location, len).prop_map(|(at, len)| RingArc::new(Location(at), len).unwrap());
+    prop_oneof![Just(ArcSet::full()), vec(arc, 0..5).prop_map(|arcs| arcs.into_iter().collect())]
+}
+
+fn any_position() -> impl Strategy<Value = Position> {
+    let parts = (prop_oneof![0..3u64, any::<u64>()], prop_oneof![0..50u64, any::<u64>()]);
+    parts.prop_map(|(epoch, count)| Position { epoch, count })
+}
+
+fn any_time() -> impl Strategy<Value = Time> {
+    prop_oneof![0..50u64, any::<u64>()].prop_map(Time::from_micros)
+}
+
+fn any_tag() -> impl Strategy<Value = Tag> {
+    prop_oneof![(0..4u8).prop_map(|n| [n; 16]), any::<Tag>()]
+}
+
+fn any_text() -> impl Strategy<Value = String> {
+    "[^\\p{Cc}]{0,64}".prop_filter("fits", |text| text.len() <= MAX_TEXT)
+}
+
+fn hello() -> impl Strategy<Value = Message> {
+    let numbers = (0..3u32, any::<u32>(), any::<u64>(), PAGE_KEYS as u32..);
+    (numbers, any_time(), any_text(), vec(any_tag(), 0..10)).prop_map(
+        |((version_min, more, capabilities, max_wants), clock, agent, tags)| {
+            let version_max = version_min.saturating_add(more);
+            Hello { version_min, version_max, capabilities, max_wants, clock, agent, tags }.into()
+        },
+    )
+}
+
+fn handshake() -> impl Strategy<Value = Message> {
+    let arcs = (any_arcs(), any_arcs(), any_arcs());
+    (any_tag(), 1u32.., arcs, any::<u64>(), any::<u64>()).prop_map(
+        |(tag, space, (store, target, more), count, bytes)| {
+            let query = store.union(&more);
+            Handshake { tag, space, store, target, query, count, bytes }.into()
+        },
+    )
+}
+
+fn open() -> impl Strategy<Value = Open> {
+    let times = (option::of(any_time()), option::of(any_position()), any_position());
+    (any::<u32>(), any_arcs(), times).prop_map(
+        |(space, arcs, (published_since, stored_after, position))| Open {
+            space,
+            arcs,
+            published_since,
+            stored_after,
+            position,
+        },
+    )
+}
+
+fn page() -> impl Strategy<Value = Page> {
+    (any_keys(), option::of(any_key())).prop_map(|(keys, through)| {
+        let through = through.map(|key| keys.last().map_or(key, |last| key.max(*last)));
+        Page { keys, through: through.filter(|through| *through < AspectKey::MAX) }
+    })
+}
+
+pub(crate) fn arc_request() -> impl Strategy<Value = ArcRequest> {
+    (option::of(open()), page()).prop_map(|(open, page)| ArcRequest { open, page })
+}
+
+fn arc_response() -> impl Strategy<Value = Message> {
+    (any_keys(), any::<bool>(), option::of(any_position())).prop_map(|(keys, last, position)| {
+        ArcResponse { keys, last, position: position.filter(|_| last) }.into()
+    })
+}
+
+fn error() -> impl Strategy<Value = Message> {
+    use ErrorCode::*;
+    let codes = [
+        Unspecified,
+        Protocol,
+        Version,
+        UnknownSpace,
+        Busy,
+        Superseded,
+        BadAspect,
+        Timeout,
+        Storage,
+        Shutdown,
+        Refused,
+        UnknownPosition,
+    ];
+    let code = proptest::sample::select(codes.to_vec());
+    (code, any_text(), any::<u64>()).prop_map(|(code, detail, millis)| {
+        ErrorMessage { code, detail, retry_after: Duration::from_millis(millis) }.into()
+    })
+}
+
+/// Every type of message is as likely as every other.
+pub(crate) fn any_message() -> impl Strategy<Value = Message> {
+    let response = (any_aspects(), any_keys())
+        .prop_map(|(aspects, gone)| AspectDataResponse { aspects, gone }.into());
+    let broadcast = (any::<u32>(), any_aspects())
+        .prop_map(|(space, aspects)| AspectBroadcast { space, aspects }.into());
+    let payload = prop_oneof![vec(any::<u8>(), 0..100), Just(vec![7; MAX_DIRECT])];
+    let direct = (any::<u32>(), payload)
+        .prop_map(|(space, payload)| Direct { space, payload: payload.into() }.into());
+    let query = (any::<u32>(), any::<[u8; 32]>())
+        .prop_map(|(space, entry)| Query { space, entry: EntryAddress(entry) }.into());
+    prop_oneof![
+        hello(),
+        handshake(),
+        arc_request().prop_map(Message::from),
+        arc_response(),
+        any_keys().prop_map(|keys| AspectDataRequest { keys }.into()),
+        response,
+        broadcast,
+        direct,
+        query,
+        any::<u64>().prop_map(|nonce| Ping(nonce).into()),
+        any::<u64>().prop_map(|nonce| Pong(nonce).into()),
+        error(),
+    ]
+}

@@ -1,0 +1,142 @@
+//! The folder of a store: its lock, its format version, and the engine's files.
+//!
+//! | path | what |
+//! |---|---|
+//! | `FORMAT` | one line that says the version of everything else; locked while the store is open |
+//! | `db/` | the engine's files |
+//! | `db.new/` | the same while they are first created |
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use fjall::{
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions,
+    config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry},
+};
+
+use crate::{OpenError, Options};
+
+/// The format that this version writes, and the newest it reads.
+const KNOWN_FORMAT: u32 = 1;
+const FORMAT_LINE: &str = "arcwise store, format ";
+
+/// Sizes of the memtables. Whatever is in them is replayed from the journal on opening, so they are
+/// as small as they can be before the number of files they are flushed to slows writes down.
+const LOG_MEMTABLE: u64 = 16 << 20;
+const INDEX_MEMTABLE: u64 = 8 << 20;
+const META_MEMTABLE: u64 = 1 << 20;
+
+/// Bytes of journals kept before memtables are flushed for their sake: the least the engine takes.
+const JOURNALS: u64 = 64 << 20;
+
+/// The engine's database and its three keyspaces.
+pub(crate) struct Engine {
+    pub(crate) meta: Keyspace,
+    pub(crate) index: Keyspace,
+    pub(crate) log: Keyspace,
+    pub(crate) db: Database,
+}
+
+/// Takes the lock on `folder`, which is held as long as the returned file lives, and checks the
+/// format version; creates both where there is no store yet.
+pub(crate) fn claim(folder: &Path) -> Result<File, OpenError> {
+    fs::create_dir_all(folder).map_err(|e| unusable(folder, e))?;
+    let path = folder.join("FORMAT");
+    let failed = |e| unusable(&path, e);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(failed)?;
+    file.try_lock().map_err(|e| match e {
+        TryLockError::WouldBlock => OpenError::Locked(folder.to_owned()),
+        TryLockError::Error(e) => failed(e),
+    })?;
+
+    let mut line = Vec::new();
+    (&file).take(64).read_to_end(&mut line).map_err(failed)?;
+    // Empty, with nothing else there yet: new, or left so by a crash right after its creation.
+    if line.is_empty() && !folder.join("db").exists() {
+        writeln!(file, "{FORMAT_LINE}{KNOWN_FORMAT}").map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        sync_folder(folder).map_err(|e| unusable(folder, e))?;
+        return Ok(file);
+    }
+    let not_a_store = |what| OpenError::NotAStore { folder: folder.to_owned(), what };
+    let version = str::from_utf8(&line)
+        .ok()
+        .and_then(|line| line.strip_suffix('\n')?.strip_prefix(FORMAT_LINE)?.parse().ok())
+        .ok_or_else(|| not_a_store("does not name a format"))?;
+    match version {
+        1..=KNOWN_FORMAT => Ok(file),
+        0 => Err(not_a_store("names the format 0, which never was")),
+        found => {
+            Err(OpenError::NewerFormat { folder: folder.to_owned(), found, known: KNOWN_FORMAT })
+        }
+    }
+}
+
+/// Opens the engine in a claimed folder. Its files are created under another name and moved into
+/// place, so that a creation that was cut short is never taken for a store.
+pub(crate) fn open_engine(folder: &Path, options: &Options) -> Result<Engine, OpenError> {
+    let (home, fresh) = (folder.join("db"), folder.join("db.new"));
+    if !home.exists() {
+        match fs::remove_dir_all(&fresh) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(unusable(&fresh, e)),
+            _ => {}
+        }
+        drop(open_at(&fresh, options)?);
+        fs::rename(&fresh, &home).map_err(|e| unusable(&home, e))?;
+        sync_folder(folder).map_err(|e| unusable(folder, e))?;
+    }
+    open_at(&home, options).map_err(|e| match e {
+        fjall::Error::Locked => OpenError::Locked(folder.to_owned()),
+        e => e.into(),
+    })
+}
+
+fn open_at(path: &Path, options: &Options) -> fjall::Result<Engine> {
+    let db =
+        Database::builder(path).cache_size(options.cache).max_journaling_size(JOURNALS).open()?;
+    let meta =
+        db.keyspace("meta", || KeyspaceCreateOptions::default().max_memtable_size(META_MEMTABLE))?;
+    let index = db.keyspace("index", || {
+        KeyspaceCreateOptions::default()
+            .max_memtable_size(INDEX_MEMTABLE)
+            // Most lookups are for aspects that are not held, and should not touch the disk.
+            .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(
+                BloomConstructionPolicy::BitsPerKey(10.0),
+            )))
+            // Hashes do not compress.
+            .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
+    })?;
+    let log = db.keyspace("log", || {
+        KeyspaceCreateOptions::default()
+            .max_memtable_size(LOG_MEMTABLE)
+            .expect_point_read_hits(true)
+            .with_kv_separation(Some(KvSeparationOptions::default()))
+    })?;
+    Ok(Engine { meta, index, log, db })
+}
+
+fn unusable(path: &Path, source: io::Error) -> OpenError {
+    OpenError::Folder { path: PathBuf::from(path), source }
+}
+
+/// Makes the names in a folder durable, and the folder's own name in its parent.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()?;
+    File::open(folder.canonicalize()?.parent().unwrap_or(folder))?.sync_all()
+}
+
+/// Folders cannot be opened for this elsewhere.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}

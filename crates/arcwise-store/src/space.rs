@@ -1,0 +1,367 @@
+//! One space: its reads. (Its writes are in `commit`.)
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use arcwise_proto::{
+    ArcSet, Aspect, AspectKey, EntryAddress, Location, SpaceId,
+    session::{Filter, Holdings, Position},
+};
+use bytes::Bytes;
+use fjall::{Readable, Snapshot};
+
+use crate::{
+    Damage, Fault, Row, StoreError,
+    rows::{self, Arcs, Epoch, Indexed, Progress, SpaceNumber, SpaceRecord, meta},
+    store::{Inner, lock},
+};
+
+/// A handle to one space of an open [`Store`](crate::Store). Cloning is cheap; the store stays open
+/// as long as there is one.
+#[derive(Clone)]
+pub struct Space {
+    pub(crate) store: Arc<Inner>,
+    pub(crate) state: Arc<State>,
+}
+
+/// What is kept in memory of a space.
+pub(crate) struct State {
+    pub(crate) number: SpaceNumber,
+    pub(crate) id: SpaceId,
+    name: String,
+    arcs: RwLock<Arcs>,
+    /// What is durable. Moves on only after a commit has returned.
+    pub(crate) progress: Mutex<Progress>,
+    /// Ascending, the current one last; never empty.
+    epochs: Vec<Epoch>,
+}
+
+/// How much a space holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceStats {
+    /// Aspects.
+    pub count: u64,
+    /// Bytes of their canonical encodings together.
+    pub bytes: u64,
+    /// Where the space's history stands; its count is `count`.
+    pub position: Position,
+}
+
+impl State {
+    pub(crate) fn new(
+        number: SpaceNumber,
+        record: SpaceRecord,
+        progress: Progress,
+        epochs: Vec<Epoch>,
+    ) -> Self {
+        let SpaceRecord { id, name, arcs } = record;
+        let (arcs, progress) = (RwLock::new(arcs), Mutex::new(progress));
+        Self { number, id, name, arcs, progress, epochs }
+    }
+
+    fn arcs(&self) -> Arcs {
+        self.arcs.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Space {
+    pub(crate) fn new(store: Arc<Inner>, state: Arc<State>) -> Self {
+        Self { store, state }
+    }
+
+    /// The id it was created with.
+    pub fn id(&self) -> SpaceId {
+        self.state.id
+    }
+
+    /// The name it was created with.
+    pub fn name(&self) -> &str {
+        &self.state.name
+    }
+
+    /// The part of the ring it fills towards.
+    pub fn target(&self) -> ArcSet {
+        self.state.arcs().target
+    }
+
+    /// Sets [`Space::target`], durably.
+    ///
+    /// # Errors
+    /// [`StoreError::Engine`].
+    pub fn set_target(&self, target: ArcSet) -> Result<(), StoreError> {
+        self.set_arcs(|arcs| arcs.target = target)
+    }
+
+    /// The part of the ring it claims to hold: its store arc.
+    pub fn held(&self) -> ArcSet {
+        self.state.arcs().held
+    }
+
+    /// Sets [`Space::held`], durably.
+    ///
+    /// # Errors
+    /// [`StoreError::Engine`].
+    pub fn set_held(&self, held: ArcSet) -> Result<(), StoreError> {
+        self.set_arcs(|arcs| arcs.held = held)
+    }
+
+    fn set_arcs(&self, change: impl FnOnce(&mut Arcs)) -> Result<(), StoreError> {
+        let _one_at_a_time = lock(&self.store.records);
+        let mut arcs = self.state.arcs();
+        change(&mut arcs);
+        let record = SpaceRecord { id: self.state.id, name: self.state.name.clone(), arcs };
+        let key = rows::meta_key(meta::SPACE, &self.state.number.to_be_bytes());
+        self.store.put_meta(key, &record.to_row())?;
+        *self.state.arcs.write().unwrap_or_else(PoisonError::into_inner) = record.arcs;
+        Ok(())
+    }
+
+    /// The aspect with this key, if it is held.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where it should be there and is not, or not as it was;
+    /// [`StoreError::Engine`].
+    pub fn get(&self, key: &AspectKey) -> Result<Option<Aspect>, StoreError> {
+        let snapshot = self.store.engine.db.snapshot();
+        let Some(indexed) = self.indexed(&snapshot, key)? else { return Ok(None) };
+        self.logged(&snapshot, key, indexed).map(Some)
+    }
+
+    /// The aspects with these keys, each in the place of its key. Reads them in the order in which
+    /// they were stored, which is faster than one by one.
+    ///
+    /// # Errors
+    /// As [`Space::get`], for any of them.
+    pub fn get_many(&self, keys: &[AspectKey]) -> Result<Vec<Option<Aspect>>, StoreError> {
+        let snapshot = self.store.engine.db.snapshot();
+        let mut found = Vec::with_capacity(keys.len());
+        for (place, key) in keys.iter().enumerate() {
+            if let Some(indexed) = self.indexed(&snapshot, key)? {
+                found.push((indexed, place));
+            }
+        }
+        found.sort_unstable_by_key(|(indexed, _)| indexed.sequence);
+        let mut aspects = vec![None; keys.len()];
+        for (indexed, place) in found {
+            aspects[place] = Some(self.logged(&snapshot, &keys[place], indexed)?);
+        }
+        Ok(aspects)
+    }
+
+    /// All aspects of this entry, in the order in which they were stored. They are all read into
+    /// memory.
+    ///
+    /// # Errors
+    /// As [`Space::get`], for any aspect at the entry's location.
+    pub fn entry(&self, entry: &EntryAddress) -> Result<Vec<Aspect>, StoreError> {
+        let snapshot = self.store.engine.db.snapshot();
+        let location = Location::of_entry(entry);
+        let first = AspectKey { location, ..AspectKey::MIN };
+        let last = AspectKey { location, ..AspectKey::MAX };
+        let mut found = self.index_rows(&snapshot, first, last).collect::<Result<Vec<_>, _>>()?;
+        found.sort_unstable_by_key(|(_, indexed)| indexed.sequence);
+        let mut aspects = Vec::with_capacity(found.len());
+        for (key, indexed) in found {
+            let aspect = self.logged(&snapshot, &key, indexed)?;
+            // Another entry may share the location.
+            if aspect.entry() == *entry {
+                aspects.push(aspect);
+            }
+        }
+        Ok(aspects)
+    }
+
+    /// Up to `limit` aspects with a local sequence number above `after`, ascending, each with that
+    /// number. They are all read into memory.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] names the first number whose aspect is not there or not as it was;
+    /// a caller that can do without it goes on after that. [`StoreError::Engine`].
+    pub fn since(&self, after: u64, limit: usize) -> Result<Vec<(u64, Aspect)>, StoreError> {
+        let last = self.progress().count.min(after.saturating_add(limit as u64));
+        if last <= after {
+            return Ok(Vec::new());
+        }
+        let snapshot = self.store.engine.db.snapshot();
+        let number = self.state.number;
+        let range = rows::log_key(number, after + 1)..=rows::log_key(number, last);
+        let mut rows = snapshot.range(&self.store.engine.log, range);
+        (after + 1..=last)
+            .map(|sequence| {
+                let row = Row::Log(sequence);
+                let logged = rows.next().map(|row| row.into_inner()).transpose();
+                let logged = logged.map_err(|e| self.failed(row, e))?;
+                let Some((key, encoding)) = logged else {
+                    return Err(self.damaged(row, Fault::NotLogged));
+                };
+                if *key != rows::log_key(number, sequence) {
+                    return Err(self.damaged(row, Fault::NotLogged));
+                }
+                let aspect = Aspect::decode(Bytes::from(encoding))
+                    .map_err(|e| self.damaged(row, Fault::NotAnAspect(e)))?;
+                // Only the index tells another aspect from the one that was stored here.
+                match self.indexed(&snapshot, &aspect.key())? {
+                    Some(indexed) if indexed.sequence == sequence => Ok((sequence, aspect)),
+                    _ => Err(self.damaged(row, Fault::NotIndexed)),
+                }
+            })
+            .collect()
+    }
+
+    /// How much there is, all of it durable. Kept in memory, so that asking costs nothing.
+    pub fn stats(&self) -> SpaceStats {
+        let Progress { count, bytes } = self.progress();
+        SpaceStats { count, bytes, position: Position { epoch: self.epoch().name, count } }
+    }
+
+    fn progress(&self) -> Progress {
+        *lock(&self.state.progress)
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.state.epochs[self.state.epochs.len() - 1]
+    }
+
+    pub(crate) fn indexed(
+        &self,
+        snapshot: &Snapshot,
+        key: &AspectKey,
+    ) -> Result<Option<Indexed>, StoreError> {
+        let row = rows::index_key(self.state.number, key);
+        let value = snapshot.get(&self.store.engine.index, row);
+        let Some(value) = value.map_err(|e| self.failed(Row::Aspect(*key), e))? else {
+            return Ok(None);
+        };
+        match Indexed::parse(&value) {
+            Some(indexed) => Ok(Some(indexed)),
+            None => Err(self.damaged(Row::Aspect(*key), Fault::Malformed)),
+        }
+    }
+
+    /// The aspect that the index says is at `indexed`.
+    pub(crate) fn logged(
+        &self,
+        snapshot: &Snapshot,
+        key: &AspectKey,
+        indexed: Indexed,
+    ) -> Result<Aspect, StoreError> {
+        let row = rows::log_key(self.state.number, indexed.sequence);
+        let damaged = |fault| self.damaged(Row::Aspect(*key), fault);
+        let encoding = snapshot
+            .get(&self.store.engine.log, row)
+            .map_err(|e| self.failed(Row::Aspect(*key), e))?
+            .ok_or_else(|| damaged(Fault::NotLogged))?;
+        let aspect =
+            Aspect::decode(Bytes::from(encoding)).map_err(|e| damaged(Fault::NotAnAspect(e)))?;
+        match aspect.key() == *key {
+            true => Ok(aspect),
+            false => Err(damaged(Fault::OtherContent(aspect.hash()))),
+        }
+    }
+
+    /// The index from `first` to `last`, which must not be less.
+    pub(crate) fn index_rows(
+        &self,
+        snapshot: &Snapshot,
+        first: AspectKey,
+        last: AspectKey,
+    ) -> impl Iterator<Item = Result<(AspectKey, Indexed), StoreError>> {
+        let number = self.state.number;
+        let range = rows::index_key(number, &first)..=rows::index_key(number, &last);
+        snapshot.range(&self.store.engine.index, range).map(|row| {
+            let row_of_index = Row::Record("the index");
+            let (key, value) = row.into_inner().map_err(|e| self.failed(row_of_index, e))?;
+            let parsed = rows::parse_index_key(&key).zip(Indexed::parse(&value));
+            let Some(((_, key), indexed)) = parsed else {
+                return Err(self.damaged(row_of_index, Fault::Malformed));
+            };
+            Ok((key, indexed))
+        })
+    }
+
+    fn damaged(&self, row: Row, fault: Fault) -> StoreError {
+        StoreError::Damaged(Damage { space: Some(self.state.id), row, fault })
+    }
+
+    /// What a failure of the engine to read `row` means.
+    fn failed(&self, row: Row, error: fjall::Error) -> StoreError {
+        match is_damage(&error) {
+            true => self.damaged(row, Fault::Unreadable(error.into())),
+            false => error.into(),
+        }
+    }
+}
+
+/// Whether the engine failed because of what is on disk, rather than because the disk did.
+pub(crate) fn is_damage(error: &fjall::Error) -> bool {
+    use std::io::ErrorKind::UnexpectedEof;
+    match error {
+        fjall::Error::Io(e) | fjall::Error::Storage(fjall::LsmError::Io(e)) => {
+            e.kind() == UnexpectedEof
+        }
+        fjall::Error::Storage(_) | fjall::Error::Decompress(_) => true,
+        _ => false,
+    }
+}
+
+impl Holdings for Space {
+    type Error = StoreError;
+
+    fn list(
+        &self,
+        first: AspectKey,
+        last: AspectKey,
+        filter: &Filter,
+        limit: usize,
+    ) -> Result<Vec<AspectKey>, StoreError> {
+        if last < first {
+            return Ok(Vec::new());
+        }
+        let passes = |indexed: &Indexed| {
+            filter.published_since.is_none_or(|since| indexed.published >= since)
+                && filter.stored_after.is_none_or(|after| indexed.sequence > after)
+        };
+        let snapshot = self.store.engine.db.snapshot();
+        self.index_rows(&snapshot, first, last)
+            .filter_map(|row| match row {
+                Ok((key, indexed)) => passes(&indexed).then_some(Ok(key)),
+                Err(e) => Some(Err(e)),
+            })
+            .take(limit)
+            .collect()
+    }
+
+    fn lacks(&self, keys: &[AspectKey]) -> Result<Vec<AspectKey>, StoreError> {
+        let index = &self.store.engine.index;
+        let mut lacking = Vec::new();
+        for key in keys {
+            let held = index.contains_key(rows::index_key(self.state.number, key));
+            if !held.map_err(|e| self.failed(Row::Aspect(*key), e))? {
+                lacking.push(*key);
+            }
+        }
+        Ok(lacking)
+    }
+
+    fn position(&self) -> Position {
+        self.stats().position
+    }
+
+    fn resolve(&self, position: Position) -> Option<u64> {
+        let epochs = &self.state.epochs;
+        let at = epochs.iter().position(|epoch| epoch.name == position.epoch)?;
+        let end = epochs.get(at + 1).map_or_else(|| self.progress().count, |next| next.start);
+        (epochs[at].start..=end).contains(&position.count).then_some(position.count)
+    }
+}
+
+impl fmt::Debug for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Space")
+            .field("id", &self.state.id)
+            .field("name", &self.state.name)
+            .finish_non_exhaustive()
+    }
+}

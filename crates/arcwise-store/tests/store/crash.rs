@@ -1,0 +1,70 @@
+//! What was acknowledged survives `kill -9`.
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+};
+
+use crate::common::*;
+use arcwise_proto::session::Holdings;
+
+const FOLDER: &str = "ARCWISE_CRASH_TEST_FOLDER";
+const ROUND: &str = "ARCWISE_CRASH_TEST_ROUND";
+const WRITERS: u64 = 2;
+const BATCH: u64 = 2;
+
+fn batch(number: u64) -> Vec<arcwise_proto::Aspect> {
+    (number * BATCH..(number + 1) * BATCH).map(|n| numbered(n, 3000 + n as usize % 4000)).collect()
+}
+
+/// Not a test by itself: the process that gets killed.
+#[test]
+fn child() {
+    let (Ok(folder), Ok(round)) = (env::var(FOLDER), env::var(ROUND)) else { return };
+    let (_store, space) = open_space(Path::new(&folder));
+    let first = round.parse::<u64>().unwrap() << 32;
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let space = &space;
+            scope.spawn(move || {
+                for number in (first + writer..).step_by(WRITERS as usize) {
+                    assert_eq!(space.insert(batch(number)).unwrap(), [true; BATCH as usize]);
+                    // Not `println`, which the test harness would keep back.
+                    writeln!(std::io::stdout(), "stored {number}").unwrap();
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut acknowledged = Vec::new();
+    for round in 0..10_u64 {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "crash::child", "--nocapture"])
+            .env(FOLDER, folder.path())
+            .env(ROUND, round.to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let stored = lines
+            .map(|line| line.unwrap())
+            .filter_map(|line| line.strip_prefix("stored ")?.parse::<u64>().ok());
+        // Early and late, so that some are killed while the engine flushes its memtables.
+        let stored: Vec<_> = stored.take(1 + (round as usize * 397) % 600).collect();
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        acknowledged.extend(stored.into_iter().flat_map(|number| keys(&batch(number))));
+        let (store, space) = open_space(folder.path());
+        assert_sound(&store);
+        assert!(space.stats().count >= acknowledged.len() as u64);
+        assert_eq!(space.lacks(&acknowledged).unwrap(), [], "round {round}");
+    }
+}

@@ -1,0 +1,8 @@
+//! The store from outside. One program, since linking the engine takes longer than the tests.
+
+mod common;
+mod concurrent;
+mod crash;
+mod damage;
+mod model;
+mod open;

@@ -1,0 +1,215 @@
+//! The store against a map in memory that should say the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::common::*;
+use arcwise_proto::{
+    Aspect, AspectKey, Time,
+    session::{Filter, Holdings},
+};
+use arcwise_store::Space;
+use proptest::prelude::*;
+
+#[derive(Default)]
+struct Model {
+    sequences: BTreeMap<AspectKey, u64>,
+    log: Vec<Aspect>,
+}
+
+impl Model {
+    fn insert(&mut self, aspect: &Aspect) -> bool {
+        let new = !self.sequences.contains_key(&aspect.key());
+        if new {
+            self.log.push(aspect.clone());
+            self.sequences.insert(aspect.key(), self.log.len() as u64);
+        }
+        new
+    }
+
+    fn list(&self, query: &Query) -> Vec<AspectKey> {
+        let Query { first, last, filter, limit } = query;
+        let passes = |key: &AspectKey, sequence: u64| {
+            let published = self.log[sequence as usize - 1].published();
+            (*first..=*last).contains(key)
+                && filter.published_since.is_none_or(|since| published >= since)
+                && filter.stored_after.is_none_or(|after| sequence > after)
+        };
+        let all = self.sequences.iter().filter(|(key, sequence)| passes(key, **sequence));
+        all.map(|(key, _)| *key).take(*limit).collect()
+    }
+
+    fn since(&self, after: u64, limit: usize) -> Vec<(u64, Aspect)> {
+        let all = (1..).zip(self.log.iter().cloned());
+        all.filter(|(sequence, _)| *sequence > after).take(limit).collect()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Query {
+    first: AspectKey,
+    last: AspectKey,
+    filter: Filter,
+    limit: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(Vec<Aspect>),
+    Reopen,
+    Query(Query, u64),
+}
+
+/// Few enough that the same comes up again, with locations at both ends of the ring and two entries
+/// at each.
+fn any_aspect() -> impl Strategy<Value = Aspect> {
+    let location = prop::sample::select(vec![0, 1, 0x4000_0000, u32::MAX - 1, u32::MAX]);
+    (location, any::<bool>(), 0..4u64, 0..3usize).prop_map(|(location, twin, at, len)| {
+        aspect(location, twin, at, &[0x5a; 2000][..len * 900])
+    })
+}
+
+fn any_key() -> impl Strategy<Value = AspectKey> {
+    prop_oneof![
+        4 => any_aspect().prop_map(|aspect| aspect.key()),
+        1 => any_aspect().prop_map(|aspect| aspect.key().next().unwrap()),
+        1 => Just(AspectKey::MIN),
+        1 => Just(AspectKey::MAX),
+    ]
+}
+
+fn any_query() -> impl Strategy<Value = Query> {
+    let since = prop::option::of((0..5u64).prop_map(Time::from_micros));
+    let after = prop::option::of(prop_oneof![0..60u64, Just(u64::MAX)]);
+    let limit = prop_oneof![0..5usize, Just(usize::MAX)];
+    (any_key(), any_key(), since, after, limit).prop_map(
+        |(first, last, published_since, stored_after, limit)| {
+            let filter = Filter { published_since, stored_after };
+            Query { first, last, filter, limit }
+        },
+    )
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => prop::collection::vec(any_aspect(), 0..12).prop_map(Step::Insert),
+        1 => Just(Step::Reopen),
+        6 => (any_query(), 0..60u64).prop_map(|(query, after)| Step::Query(query, after)),
+    ]
+}
+
+fn compare(space: &Space, model: &Model) {
+    let stats = space.stats();
+    assert_eq!(stats.count, model.log.len() as u64);
+    assert_eq!(stats.bytes, model.log.iter().map(|a| a.encoding().len() as u64).sum::<u64>());
+    assert_eq!(stats.position, space.position());
+    assert_eq!(space.resolve(stats.position), Some(stats.count));
+    assert_eq!(space.since(0, usize::MAX).unwrap(), model.since(0, usize::MAX));
+
+    let entries: BTreeSet<_> = model.log.iter().map(Aspect::entry).collect();
+    for entry in entries.into_iter().chain([entry(2, false)]) {
+        let expected = model.log.iter().filter(|aspect| aspect.entry() == entry);
+        assert_eq!(space.entry(&entry).unwrap(), expected.cloned().collect::<Vec<_>>());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn the_store_is_a_map(steps in prop::collection::vec(any_step(), 1..40)) {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, mut space) = open_space(folder.path());
+        let mut model = Model::default();
+        for step in steps {
+            match step {
+                Step::Insert(aspects) => {
+                    let expected: Vec<_> = aspects.iter().map(|a| model.insert(a)).collect();
+                    prop_assert_eq!(space.insert(aspects).unwrap(), expected);
+                }
+                Step::Reopen => {
+                    drop((store, space));
+                    (store, space) = open_space(folder.path());
+                    compare(&space, &model);
+                }
+                Step::Query(query, after) => {
+                    let Query { first, last, filter, limit } = &query;
+                    let listed = space.list(*first, *last, filter, *limit).unwrap();
+                    prop_assert_eq!(listed, model.list(&query));
+
+                    let ask = [*last, *first, *last];
+                    let get = |key: &AspectKey| model.sequences.get(key).map(|s| model.log[*s as usize - 1].clone());
+                    prop_assert_eq!(space.get(first).unwrap(), get(first));
+                    let expected: Vec<_> = ask.iter().map(get).collect();
+                    prop_assert_eq!(space.get_many(&ask).unwrap(), expected);
+                    let expected: Vec<_> = ask.into_iter().filter(|k| get(k).is_none()).collect();
+                    prop_assert_eq!(space.lacks(&ask).unwrap(), expected);
+                    prop_assert_eq!(space.since(after, *limit).unwrap(), model.since(after, *limit));
+                }
+            }
+        }
+        compare(&space, &model);
+        assert_sound(&store);
+    }
+}
+
+#[test]
+fn a_hot_entry() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, space) = open_space(folder.path());
+    let hot: Vec<_> = (0..3000).map(|n: u64| aspect(5, false, n, &n.to_le_bytes())).collect();
+    let twins: Vec<_> = (0..100).map(|n: u64| aspect(5, true, n, &n.to_le_bytes())).collect();
+    space.insert([&hot[..], &twins[..]].concat()).unwrap();
+    assert_eq!(space.entry(&entry(5, false)).unwrap(), hot);
+    assert_eq!(space.entry(&entry(5, true)).unwrap(), twins);
+
+    let mut expected = keys(&hot);
+    expected.extend(keys(&twins));
+    expected.sort_unstable();
+    let (mut listed, mut from) = (Vec::new(), Some(AspectKey::MIN));
+    while let Some(first) = from {
+        let page = space.list(first, AspectKey::MAX, &Filter::default(), 1000).unwrap();
+        from = page.last().and_then(|last| last.next());
+        listed.extend(page);
+    }
+    assert_eq!(listed, expected);
+    assert_sound(&store);
+}
+
+#[test]
+fn spaces_do_not_mix() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, one) = open_space(folder.path());
+    let full = arcwise_proto::ArcSet::full;
+    let two = store.create_space(&OTHER_SPACE, "two", full(), full()).unwrap();
+    let aspects: Vec<_> = (0..10).map(|n| numbered(n, 20)).collect();
+    for n in 0..5 {
+        assert_eq!(one.insert(vec![aspects[n].clone()]).unwrap(), [true]);
+        assert_eq!(two.insert(vec![aspects[n + 5].clone()]).unwrap(), [true]);
+    }
+    let all = |space: &Space| {
+        space.list(AspectKey::MIN, AspectKey::MAX, &Filter::default(), usize::MAX).unwrap()
+    };
+    assert_eq!(all(&one).len() + all(&two).len(), 10);
+    assert_eq!(one.lacks(&keys(&aspects)).unwrap(), keys(&aspects[5..]));
+    assert_eq!(two.lacks(&keys(&aspects)).unwrap(), keys(&aspects[..5]));
+    assert_eq!(one.since(0, 100).unwrap().len(), 5);
+    // The same aspect in both is stored in both.
+    assert_eq!(two.insert(aspects.clone()).unwrap().iter().filter(|new| **new).count(), 5);
+    assert_eq!((one.stats().count, two.stats().count), (5, 10));
+    assert_sound(&store);
+}
+
+#[test]
+fn more_than_a_batch_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, space) = open_space(folder.path());
+    let mut aspects: Vec<_> = (0..5000).map(|n| numbered(n, 8)).collect();
+    aspects.extend((0..20).map(|n| numbered(n, 1 << 20)));
+    aspects.push(aspects[0].clone());
+    let new = space.insert(aspects.clone()).unwrap();
+    assert_eq!(new.iter().filter(|new| **new).count(), 5020);
+    assert!(!new[5020]);
+    let stored = space.since(0, usize::MAX).unwrap();
+    assert!(stored.iter().map(|(_, aspect)| aspect).eq(&aspects[..5020]));
+    assert_sound(&store);
+}

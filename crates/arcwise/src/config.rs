@@ -1,0 +1,44 @@
+//! What a node is told when it is opened.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use iroh::RelayUrl;
+
+/// How a node is set up. [`Config::new`] gives defaults for everything but the folder.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where the node keeps its key and its data; made if missing. One process at a time.
+    pub folder: PathBuf,
+    /// UDP addresses to listen on. Port 0 means: the port of last time if it is free, else any. Empty
+    /// (the default) means every interface, IPv4 and IPv6, with port 0.
+    pub listen: Vec<SocketAddr>,
+    /// Relay servers that carry traffic where no direct path can be found. None by default: then
+    /// the node contacts nobody but the peers it was told of.
+    pub relays: Vec<RelayUrl>,
+    /// How often a connected peer is asked for news although nothing went wrong; some jitter is
+    /// added. Shorter heals what a lost push left sooner and costs more idle traffic. The default,
+    /// 30 s, is a guess.
+    pub gossip_interval: Duration,
+    /// The store's own settings.
+    pub store: arcwise_store::Options,
+}
+
+impl Config {
+    /// The defaults, with the data in `folder`.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+            listen: Vec::new(),
+            relays: Vec::new(),
+            gossip_interval: Duration::from_secs(30),
+            store: arcwise_store::Options::default(),
+        }
+    }
+
+    /// Listens on this machine only, on a free port: for tests and trials.
+    pub fn loopback(mut self) -> Self {
+        self.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+        self
+    }
+}

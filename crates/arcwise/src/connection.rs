@@ -1,0 +1,341 @@
+//! One connection: its control stream, the streams a peer opens, and the gossip with it.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use arcwise_proto::{
+    NodeId, SpaceId,
+    session::{Binding, Control, ControlOutput, Fault},
+    wire::{ErrorCode, Message},
+};
+use iroh::endpoint::{Connection, ConnectionError, RecvStream, SendStream, Side, VarInt};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout},
+};
+
+use crate::{
+    SyncOptions, broadcast,
+    event::Event,
+    frame::{FrameError, FrameReader, FrameWriter},
+    gossip,
+    node::Inner,
+    peer::{Met, Peer},
+    request,
+};
+
+/// The application protocol; the number is the protocol's major version.
+pub(crate) const ALPN: &[u8] = b"arcwise/1";
+
+/// Label of the TLS exporter (RFC 5705) that ties space tags to a connection.
+const EXPORTER: &[u8] = b"EXPORTER-arcwise-1";
+
+/// How long a new connection may take to say hello.
+const HELLO: Duration = Duration::from_secs(10);
+
+/// How long a broken control stream waits for the connection to say why it ended.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// First wait after a failed session; doubled up to the gossip interval.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Application error codes of a closed connection.
+pub(crate) mod close {
+    /// The node shuts down.
+    pub(crate) const SHUTDOWN: u32 = 0;
+    /// There is another connection with this peer.
+    pub(crate) const DUPLICATE: u32 = 1;
+    /// A rule of the control stream was broken.
+    pub(crate) const PROTOCOL: u32 = 2;
+    /// No room for more peers.
+    pub(crate) const FULL: u32 = 3;
+}
+
+/// Serves a connection until it ends. Both sides run the same, but for who opens the control stream.
+pub(crate) async fn run(inner: &Arc<Inner>, conn: Connection) {
+    let (pings, pinged) = mpsc::channel(8);
+    let gone = inner.stop.child_token();
+    let peer = Arc::new(Peer::new(conn.clone(), inner.frames.clone(), pings, gone));
+    let result = tokio::select! {
+        result = control(inner, &peer, pinged) => result,
+        error = conn.closed() => Err(FrameError::Lost(reason(&error))),
+        () = inner.stop.cancelled() => Ok(()),
+        // Another connection with this peer has taken the place of this one.
+        () = peer.gone.cancelled() => Ok(()),
+    };
+    peer.gone.cancel();
+    let why = match &result {
+        Ok(()) if inner.stop.is_cancelled() => {
+            conn.close(VarInt::from_u32(close::SHUTDOWN), b"shutting down");
+            "this node is shutting down".to_owned()
+        }
+        Ok(()) => {
+            conn.close(VarInt::from_u32(close::DUPLICATE), b"another connection is in use");
+            "another connection is in use".to_owned()
+        }
+        Err(FrameError::Wire(error)) => {
+            inner.fault(&peer, &error.to_string());
+            conn.close(VarInt::from_u32(close::PROTOCOL), error.to_string().as_bytes());
+            error.to_string()
+        }
+        // A stream may break a moment before the connection says why.
+        Err(FrameError::Lost(text)) => match timeout(LAST_WORDS, conn.closed()).await {
+            Ok(error) => reason(&error),
+            Err(_) => {
+                conn.close(VarInt::from_u32(close::PROTOCOL), text.as_bytes());
+                text.clone()
+            }
+        },
+    };
+    if inner.unregister(&peer) {
+        inner.emit(Event::PeerDisconnected { peer: peer.id, reason: why });
+    }
+}
+
+fn reason(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            let text = String::from_utf8_lossy(&close.reason);
+            let text: String = text.chars().filter(|c| !c.is_control()).collect();
+            format!("the peer closed the connection: {text}")
+        }
+        other => other.to_string(),
+    }
+}
+
+fn lost(error: impl ToString) -> FrameError {
+    FrameError::Lost(error.to_string())
+}
+
+/// Drives the control stream, and starts everything else once the peer has said hello.
+async fn control(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    mut pinged: mpsc::Receiver<oneshot::Sender<()>>,
+) -> Result<(), FrameError> {
+    let conn = &peer.conn;
+    let mut secret = [0; 32];
+    conn.export_keying_material(&mut secret, EXPORTER, b"")
+        .map_err(|_| lost("the TLS library gives no keying material"))?;
+    let binding = Binding::new(secret, conn.side() == Side::Client);
+    let mut padding = [0; 32];
+    getrandom::fill(&mut padding).map_err(lost)?;
+    let mut changes = inner.changes.subscribe();
+    changes.borrow_and_update();
+    let agent = concat!("arcwise/", env!("CARGO_PKG_VERSION"));
+    let clock = crate::space::wall_clock;
+    let mut control = Control::new(clock(), binding, agent, padding, inner.local_spaces());
+
+    let (send, recv) = match peer.dialer {
+        true => conn.open_bi().await.map_err(lost)?,
+        false => {
+            let first = timeout(HELLO, conn.accept_bi()).await;
+            first.map_err(|_| lost("the peer did not say hello"))?.map_err(lost)?
+        }
+    };
+    let mut writer = FrameWriter::new(peer.clone(), send);
+    let mut reader = FrameReader::new(peer.clone(), recv);
+    let deadline = Instant::now() + HELLO;
+    let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
+    let mut gossiping: BTreeSet<SpaceId> = BTreeSet::new();
+    loop {
+        while let Some(output) = control.poll_output() {
+            match output {
+                ControlOutput::Send(message) => writer.write(&message).await?,
+                ControlOutput::Met { agent, max_wants, clock_ahead } => {
+                    let met = Met { agent: agent.clone(), max_wants, clock_ahead };
+                    // The machine says this once.
+                    let _ = peer.met.set(met);
+                    if !inner.register(peer) {
+                        return Ok(());
+                    }
+                    inner.remember(peer);
+                    inner.emit(Event::PeerConnected { peer: peer.id, agent });
+                    start(inner, peer);
+                }
+                ControlOutput::Shared(id, theirs) => {
+                    peer.spaces.send_modify(|spaces| drop(spaces.insert(id, theirs)));
+                    if gossiping.insert(id) {
+                        inner.emit(Event::SpaceShared { peer: peer.id, space: id });
+                        let (inner, peer) = (inner.clone(), peer.clone());
+                        inner.clone().spawn(async move { gossip_with(inner, peer, id).await });
+                    }
+                }
+                ControlOutput::Left(id) => {
+                    peer.spaces.send_modify(|spaces| drop(spaces.remove(&id)));
+                    gossiping.remove(&id);
+                }
+                ControlOutput::Ended(error) => return Err(lost(error)),
+                // Any pong answers every ping before it: they travel in order.
+                ControlOutput::Pong(_) => {
+                    for ping in waiting.drain(..) {
+                        let _ = ping.send(());
+                    }
+                }
+            }
+        }
+        tokio::select! {
+            message = reader.next() => match message? {
+                Some(message) => {
+                    if let Err(fault) = control.handle(clock(), message) {
+                        return Err(blame(inner, peer, &mut writer, fault).await);
+                    }
+                }
+                None => return Err(lost("the peer ended the control stream")),
+            },
+            Some(ping) = pinged.recv() => {
+                waiting.push(ping);
+                control.ping(waiting.len() as u64);
+            }
+            changed = changes.changed() => {
+                changed.map_err(lost)?;
+                control.set_spaces(clock(), inner.local_spaces());
+            }
+            () = tokio::time::sleep_until(deadline), if peer.met.get().is_none() => {
+                return Err(lost("the peer did not say hello"));
+            }
+        }
+    }
+}
+
+/// Tells the peer which rule it broke, and ends the connection.
+async fn blame(
+    inner: &Inner,
+    peer: &Arc<Peer>,
+    writer: &mut FrameWriter,
+    fault: Fault,
+) -> FrameError {
+    inner.fault(peer, &fault.to_string());
+    let tell = async {
+        writer.write(&fault.message().into()).await?;
+        writer.finish();
+        Ok::<_, FrameError>(())
+    };
+    let _ = timeout(Duration::from_secs(1), tell).await;
+    peer.conn.close(VarInt::from_u32(close::PROTOCOL), fault.to_string().as_bytes());
+    lost(fault)
+}
+
+/// Starts what runs beside the control stream, until the connection ends.
+fn start(inner: &Arc<Inner>, peer: &Arc<Peer>) {
+    let spawn = |work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+        let gone = peer.gone.clone();
+        inner.spawn(async move {
+            gone.run_until_cancelled(work).await;
+        });
+    };
+    let sender = peer.clone();
+    spawn(Box::pin(async move {
+        if let Err(error) = broadcast::send(sender).await {
+            tracing::debug!(%error, "pushing ended");
+        }
+    }));
+    let (node, from) = (inner.clone(), peer.clone());
+    spawn(Box::pin(async move {
+        while let Ok(recv) = from.conn.accept_uni().await {
+            let (node, from) = (node.clone(), from.clone());
+            // Not cut off with the connection: what has arrived is still stored.
+            node.clone().spawn(async move {
+                let reader = FrameReader::new(from.clone(), recv);
+                broadcast::receive(&node, &from, reader).await;
+            });
+        }
+    }));
+    let (node, from) = (inner.clone(), peer.clone());
+    spawn(Box::pin(async move {
+        while let Ok((send, recv)) = from.conn.accept_bi().await {
+            let (node, from) = (node.clone(), from.clone());
+            node.clone().spawn(async move { serve(&node, &from, send, recv).await });
+        }
+    }));
+}
+
+/// Serves a stream that the peer has opened: its first message says what for.
+async fn serve(inner: &Arc<Inner>, peer: &Arc<Peer>, send: SendStream, recv: RecvStream) {
+    let mut reader = FrameReader::new(peer.clone(), recv);
+    let mut writer = FrameWriter::new(peer.clone(), send);
+    let first = tokio::select! {
+        first = timeout(HELLO, reader.expect()) => first,
+        () = peer.gone.cancelled() => return,
+    };
+    let result = match first {
+        Ok(Ok(Message::ArcRequest(request))) => {
+            return gossip::answer(inner, peer, request, reader, writer).await;
+        }
+        Ok(Ok(Message::Query(query))) => {
+            request::answer_query(inner, peer, query, &mut writer).await
+        }
+        Ok(Ok(Message::Direct(message))) => tokio::select! {
+            result = request::answer_direct(inner, peer, message, &mut writer) => result,
+            () = peer.gone.cancelled() => return,
+        },
+        Ok(Ok(other)) => {
+            let kind = other.kind();
+            let fault = Fault::Unexpected { kind, when: "at the beginning of a stream" };
+            inner.fault(peer, &fault.to_string());
+            request::refuse(&mut writer, ErrorCode::Protocol, &fault.to_string()).await
+        }
+        Ok(Err(FrameError::Wire(error))) => {
+            inner.fault(peer, &error.to_string());
+            request::refuse(&mut writer, ErrorCode::Protocol, &error.to_string()).await
+        }
+        Ok(Err(FrameError::Lost(reason))) => Err(FrameError::Lost(reason)),
+        Err(_) => request::refuse(&mut writer, ErrorCode::Timeout, "nothing was asked").await,
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a request was not answered");
+    }
+    writer.finish();
+}
+
+/// Compares one space with one peer: at once where we dialled, when nudged, and now and then.
+async fn gossip_with(inner: Arc<Inner>, peer: Arc<Peer>, id: SpaceId) {
+    let Some(space) = inner.space(&id) else { return };
+    let slot = peer.slot(id);
+    let interval = inner.gossip_interval;
+    // Both would find the same; so only one begins, and the other sees to it later.
+    let mut wait = if peer.dialer { Duration::ZERO } else { jitter(interval) };
+    let mut retry = RETRY;
+    let mut ended = peer.spaces.subscribe();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = slot.nudge.notified() => {}
+            _ = ended.wait_for(|spaces| !spaces.contains_key(&id)) => return,
+            () = peer.gone.cancelled() => return,
+        }
+        let done = tokio::select! {
+            done = gossip::open(&inner, &peer, &space, SyncOptions::default()) => done,
+            () = peer.gone.cancelled() => return,
+        };
+        match done {
+            Ok(report) if report.in_sync() => {
+                retry = RETRY;
+                wait = jitter(interval);
+            }
+            Err(crate::SyncError::NotShared) => return,
+            _ => {
+                wait = jitter(retry);
+                retry = (retry * 2).min(interval);
+            }
+        }
+    }
+}
+
+/// Three quarters to five quarters of it, so that nodes do not fall into step.
+pub(crate) fn jitter(wait: Duration) -> Duration {
+    let mut random = [0; 2];
+    // Without randomness there is no jitter, and nothing else changes.
+    let _ = getrandom::fill(&mut random);
+    wait.mul_f64(0.75 + f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX) / 2.0)
+}
+
+/// The same peer connected twice: which connection to keep.
+///
+/// Where both dialled at about the same moment, the one that the lower id dialled, on both sides;
+/// else the newer one, because a peer that dials again has lost the older.
+pub(crate) fn replaces(us: &NodeId, old: &Peer, new: &Peer) -> bool {
+    const SAME_MOMENT: Duration = Duration::from_secs(3);
+    let crossed = old.dialer != new.dialer && old.since.elapsed() < SAME_MOMENT;
+    let lower_dialed_new = new.dialer == (*us < new.id);
+    !crossed || lower_dialed_new
+}

@@ -1,0 +1,118 @@
+//! Frames on QUIC streams.
+
+use std::{sync::Arc, time::Instant};
+
+use arcwise_proto::wire::{Header, Kind, Message, WireError};
+use bytes::BytesMut;
+use iroh::endpoint::{RecvStream, SendStream};
+
+use crate::{
+    event::{Direction, Frame},
+    peer::Peer,
+};
+
+/// Most bytes taken from a stream at a time.
+const CHUNK: usize = 64 << 10;
+
+/// Why no more frames come.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FrameError {
+    /// The peer's fault.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The stream or the connection broke.
+    #[error("{0}")]
+    Lost(String),
+}
+
+macro_rules! from_frame_error {
+    ($($error:ty),*) => { $(
+        impl From<FrameError> for $error {
+            fn from(error: FrameError) -> Self {
+                match error {
+                    FrameError::Wire(error) => error.into(),
+                    FrameError::Lost(reason) => Self::Lost(reason),
+                }
+            }
+        }
+    )* };
+}
+from_frame_error!(crate::SyncError, crate::RequestError);
+
+/// Reads messages. Holds at most one frame, and no more memory than has arrived of it.
+pub(crate) struct FrameReader {
+    peer: Arc<Peer>,
+    recv: RecvStream,
+    buffer: BytesMut,
+}
+
+impl FrameReader {
+    pub(crate) fn new(peer: Arc<Peer>, recv: RecvStream) -> Self {
+        Self { peer, recv, buffer: BytesMut::new() }
+    }
+
+    /// The next message; `None` where the stream ended between two. May be dropped and called again
+    /// without losing anything.
+    pub(crate) async fn next(&mut self) -> Result<Option<Message>, FrameError> {
+        loop {
+            let mut missing = Header::LEN.saturating_sub(self.buffer.len());
+            if let Some(head) = self.buffer.first_chunk::<{ Header::LEN }>() {
+                let header = Header::parse(*head)?;
+                let len = Header::LEN + header.body_len();
+                missing = len.saturating_sub(self.buffer.len());
+                if missing == 0 {
+                    let frame = self.buffer.split_to(len).freeze();
+                    let message = Message::decode(header, frame.slice(Header::LEN..))?;
+                    trace(&self.peer, Direction::Received, &message, len);
+                    return Ok(Some(message));
+                }
+            }
+            let chunk = self.recv.read_chunk(missing.max(CHUNK)).await;
+            match chunk.map_err(|error| FrameError::Lost(error.to_string()))? {
+                Some(chunk) => self.buffer.extend_from_slice(&chunk),
+                None if self.buffer.is_empty() => return Ok(None),
+                None => return Err(WireError::Truncated.into()),
+            }
+        }
+    }
+
+    /// Like [`FrameReader::next`], where the peer owes a message.
+    pub(crate) async fn expect(&mut self) -> Result<Message, FrameError> {
+        self.next().await?.ok_or(WireError::Truncated.into())
+    }
+}
+
+/// Writes messages.
+pub(crate) struct FrameWriter {
+    peer: Arc<Peer>,
+    send: SendStream,
+}
+
+impl FrameWriter {
+    pub(crate) fn new(peer: Arc<Peer>, send: SendStream) -> Self {
+        Self { peer, send }
+    }
+
+    /// Waits while the peer has no room for more.
+    pub(crate) async fn write(&mut self, message: &Message) -> Result<(), FrameError> {
+        let frame = message.encode();
+        let len = frame.len();
+        trace(&self.peer, Direction::Sent, message, len);
+        self.send.write_chunk(frame).await.map_err(|error| FrameError::Lost(error.to_string()))
+    }
+
+    /// Ends the stream; what was written before still arrives.
+    pub(crate) fn finish(&mut self) {
+        // Fails only where the stream is gone already.
+        let _ = self.send.finish();
+    }
+}
+
+fn trace(peer: &Peer, direction: Direction, message: &Message, bytes: usize) {
+    let kind: Kind = message.kind();
+    tracing::trace!(peer = %peer.id.short(), ?direction, %kind, bytes);
+    if peer.frames.receiver_count() > 0 {
+        let (items, at) = (message.items(), Instant::now());
+        let _ = peer.frames.send(Frame { peer: peer.id, direction, kind, items, bytes, at });
+    }
+}

@@ -1,0 +1,477 @@
+//! Carries gossip sessions: bytes, time and disk to [`Session`], which decides.
+
+use std::{sync::Arc, time::Duration};
+
+use arcwise_proto::{
+    ArcSet, Aspect, AspectKey, SpaceId,
+    limits::DATA_FRAME_TARGET,
+    session::{
+        Constraints, Input, Output, Position, Report, Session, SessionError, Terms, shared_arcs,
+    },
+    wire::{ArcRequest, AspectDataResponse, ErrorCode, ErrorMessage, Message},
+};
+use arcwise_store::StoreError;
+use tokio::sync::mpsc;
+
+use crate::{
+    SyncOptions,
+    error::SyncError,
+    event::{Event, Source},
+    frame::{FrameError, FrameReader, FrameWriter},
+    ingest::{Ingest, blocking},
+    node::Inner,
+    peer::{LastSync, Peer, Turn, lock},
+    space::SpaceState,
+};
+
+/// How long to wait before trying again where the peer is busy with another session.
+const BUSY: Duration = Duration::from_millis(200);
+
+/// How often to try where the peer is busy or goes first.
+const ATTEMPTS: usize = 20;
+
+/// About how many bytes of aspects are read from the store at a time while answering: two such
+/// pieces are in memory for each session, whatever the size of the answer.
+const READ_AHEAD: usize = 1 << 20;
+
+/// From the end of one session to the next with the same peer: where both stood. Valid for what was
+/// compared.
+#[derive(Clone, Debug)]
+pub(crate) struct Bookmark {
+    arcs: ArcSet,
+    positions: (Position, Position),
+}
+
+/// Opens a session with a peer and sees it through. Waits for its turn.
+pub(crate) async fn open(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    space: &Arc<SpaceState>,
+    options: SyncOptions,
+) -> Result<Report, SyncError> {
+    let id = space.id();
+    let slot = peer.slot(id);
+    let mut full = options.full;
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let turn = slot.open().await;
+        let theirs = peer.space(&id).ok_or(SyncError::NotShared)?;
+        let arcs = shared_arcs(&space.local(), &theirs);
+        let bookmark = lock(&inner.bookmarks).get(&(peer.id, id)).cloned();
+        let after = bookmark.filter(|mark| !full && mark.arcs.covers(&arcs));
+        let constraints = Constraints {
+            published_since: options.published_since,
+            after: after.map(|mark| mark.positions),
+        };
+        let terms = Terms { space: id, arcs, max_wants: peer.max_wants() };
+        let (now, store) = (inner.now(), space.store.clone());
+        let open = move || Session::open(now, terms, theirs.number, constraints, &store);
+        let session = blocking(open).await?;
+
+        let (send, recv) = peer.conn.open_bi().await.map_err(lost)?;
+        let reader = FrameReader::new(peer.clone(), recv);
+        let writer = FrameWriter::new(peer.clone(), send);
+        let result = drive(inner, peer, space, session, reader, writer, Some(&turn)).await;
+        drop(turn);
+        match result {
+            Err(SyncError::Superseded) if attempt < ATTEMPTS => {}
+            Err(SyncError::Ended(error)) if attempt < ATTEMPTS => match error.code {
+                ErrorCode::Superseded => tokio::task::yield_now().await,
+                ErrorCode::Busy => tokio::time::sleep(BUSY).await,
+                ErrorCode::UnknownPosition if !full => full = true,
+                _ => return note(inner, peer, id, Err(SyncError::Ended(error))),
+            },
+            result => return note(inner, peer, id, result),
+        }
+    }
+}
+
+/// Answers a session that a peer has opened with `request`.
+pub(crate) async fn answer(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    request: ArcRequest,
+    reader: FrameReader,
+    mut writer: FrameWriter,
+) {
+    let number = request.open.as_ref().map_or(0, |open| open.space);
+    let space = inner.space_numbered(number);
+    let shared = match &space {
+        Some(space) => peer.shared(&space.id()).await.is_some(),
+        None => false,
+    };
+    let Some(space) = space.filter(|_| shared) else {
+        let text = "there is no such space here, or you have not proven to know it";
+        return decline(&mut writer, ErrorMessage::new(ErrorCode::UnknownSpace, text)).await;
+    };
+    let turn = match peer.slot(space.id()).answer(&inner.id, &peer.id) {
+        Ok(turn) => turn,
+        Err(code) => {
+            let text = "another session of this space with you is under way";
+            let error = ErrorMessage { retry_after: BUSY, ..ErrorMessage::new(code, text) };
+            return decline(&mut writer, error).await;
+        }
+    };
+    let local = space.local();
+    let arcs = local.store.union(&local.target);
+    let terms = Terms { space: space.id(), arcs, max_wants: peer.max_wants() };
+    let (now, store) = (inner.now(), space.store.clone());
+    let session = blocking(move || Session::answer(now, terms, request, &store)).await;
+    let result = match session {
+        Ok(session) => drive(inner, peer, &space, session, reader, writer, None).await,
+        Err(error) => {
+            let (told, error) = judge(error);
+            if let Some(told) = told {
+                decline(&mut writer, told).await;
+            }
+            Err(error)
+        }
+    };
+    drop(turn);
+    // Whoever opened it sees to the next attempt.
+    let _ = note(inner, peer, space.id(), result);
+}
+
+async fn decline(writer: &mut FrameWriter, error: ErrorMessage) {
+    // Where it cannot be told any more, the peer knows without it.
+    let _ = writer.write(&error.into()).await;
+    writer.finish();
+}
+
+/// What the end of a session means for the node.
+fn note(
+    inner: &Inner,
+    peer: &Peer,
+    space: SpaceId,
+    result: Result<Report, SyncError>,
+) -> Result<Report, SyncError> {
+    let at = std::time::Instant::now();
+    let outcome = result.as_ref().map_err(ToString::to_string).cloned();
+    lock(&peer.last_sync).insert(space, LastSync { at, outcome });
+    match &result {
+        Ok(report) if report.in_sync() => {
+            let report = report.clone();
+            inner.emit(Event::InSync { space, peer: peer.id, report });
+        }
+        Ok(report) => {
+            let (rejected, gone) = (report.rejected, report.gone);
+            let reason = format!("{rejected} aspects could not be believed, {gone} were gone");
+            inner.emit(Event::SyncFailed { space, peer: peer.id, reason });
+        }
+        Err(error) => {
+            if let SyncError::Peer(fault) = error {
+                inner.fault(peer, &fault.to_string());
+            }
+            let reason = error.to_string();
+            inner.emit(Event::SyncFailed { space, peer: peer.id, reason });
+        }
+    }
+    result
+}
+
+/// A session has completed: remembers how far both are, and claims what is now held.
+async fn complete(
+    inner: &Inner,
+    peer: &Peer,
+    space: &SpaceState,
+    report: &Report,
+) -> Result<(), StoreError> {
+    let key = (peer.id, space.id());
+    match report.positions {
+        Some(positions) => {
+            let mark = Bookmark { arcs: report.arcs.clone(), positions };
+            lock(&inner.bookmarks).insert(key, mark);
+        }
+        None => drop(lock(&inner.bookmarks).remove(&key)),
+    }
+    let held = space.store.held();
+    if !report.constrained && report.in_sync() {
+        let theirs = peer.space(&space.id()).map(|theirs| theirs.store).unwrap_or_default();
+        let shown = report.arcs.intersect(&theirs).intersect(&space.store.target());
+        let now = held.union(&shown);
+        if now != held {
+            let store = space.store.clone();
+            blocking(move || store.set_held(now)).await?;
+            inner.emit(Event::ArcChanged { space: space.id() });
+        }
+    }
+    // The other peers learn the new arc and count from another handshake.
+    if report.fetched > 0 || space.store.held() != held {
+        inner.spaces_changed();
+    }
+    Ok(())
+}
+
+/// What to tell the peer, and what to tell our own side.
+fn judge(error: SessionError<StoreError>) -> (Option<ErrorMessage>, SyncError) {
+    match error {
+        SessionError::Peer(fault) => (Some(fault.message()), fault.into()),
+        SessionError::Ended(error) => (None, SyncError::Ended(error)),
+        SessionError::Store(error) => (Some(store_failed()), error.into()),
+        SessionError::UnknownPosition => {
+            let told = ErrorMessage::new(ErrorCode::UnknownPosition, error.to_string());
+            (Some(told.clone()), SyncError::Ended(told))
+        }
+    }
+}
+
+/// The details of our disk are none of the peer's business.
+fn store_failed() -> ErrorMessage {
+    ErrorMessage::new(ErrorCode::Storage, "the store here failed")
+}
+
+fn lost(error: impl ToString) -> SyncError {
+    SyncError::Lost(error.to_string())
+}
+
+enum Write {
+    Message(Message),
+    Answer(Vec<AspectKey>),
+    Finish,
+}
+
+/// Drives a session to its end. `turn` is ours where we have opened it.
+///
+/// What is queued for the writer is bounded by the protocol's windows, so the queue itself needs no
+/// bound, and reading never waits for writing.
+async fn drive(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    space: &Arc<SpaceState>,
+    session: Session,
+    mut reader: FrameReader,
+    writer: FrameWriter,
+    turn: Option<&Turn>,
+) -> Result<Report, SyncError> {
+    let (writes, mut queued) = mpsc::unbounded_channel();
+    let (answered, mut answers) = mpsc::unbounded_channel();
+    let mut writer = std::pin::pin!(write_all(space, writer, &mut queued, &answered));
+    let mut ingest = Ingest::default();
+    let mut session = Some(session);
+    let (mut reading, mut writing) = (true, true);
+    let mut next = None;
+    loop {
+        // What the machine wants done, then the next event: its driving law.
+        let mut current = session.take().ok_or_else(|| lost("the session is over"))?;
+        while let Some(output) = current.poll_output() {
+            let _ = match output {
+                Output::Send(message) => writes.send(Write::Message(message)),
+                Output::Answer(keys) => writes.send(Write::Answer(keys)),
+                Output::Finish => writes.send(Write::Finish),
+                Output::Store(aspects) => {
+                    ingest.push(&space.store, aspects);
+                    Ok(())
+                }
+                Output::Done(report) => {
+                    complete(inner, peer, space, &report).await?;
+                    next = Some(report);
+                    Ok(())
+                }
+            };
+        }
+        if let Some(report) = next {
+            return Ok(report);
+        }
+
+        let until = inner.instant(current.deadline());
+        let input = loop {
+            tokio::select! {
+                message = reader.next(), if reading && ingest.has_room() => match message {
+                    Ok(Some(message)) => {
+                        if !matches!(message, Message::Error(_)) {
+                            turn.inspect(|turn| turn.running());
+                        }
+                        break Input::Received(message);
+                    }
+                    Ok(None) => {
+                        reading = false;
+                        break Input::ReceivedEnd;
+                    }
+                    Err(FrameError::Wire(error)) => {
+                        let fault = arcwise_proto::session::Fault::from(error);
+                        let _ = writes.send(Write::Message(fault.message().into()));
+                        let _ = writes.send(Write::Finish);
+                        tell(writer, writing).await;
+                        return Err(fault.into());
+                    }
+                    Err(error) => return Err(error.into()),
+                },
+                result = ingest.next() => {
+                    let stored = result?;
+                    if !stored.new.is_empty() {
+                        let (space, keys) = (stored.space, stored.new_keys());
+                        let source = Source::Gossip(peer.id);
+                        inner.emit(Event::Stored { space, keys, source });
+                    }
+                    break Input::Stored(stored.count);
+                }
+                Some(answered) = answers.recv() => break answered,
+                result = &mut writer, if writing => {
+                    writing = false;
+                    // The peer may have said why before it stopped listening.
+                    if let Err(error) = result {
+                        return Err(last_words(&mut reader).await.unwrap_or(error));
+                    }
+                }
+                () = superseded(turn) => return Err(SyncError::Superseded),
+                () = peer.gone.cancelled() => return Err(lost("the connection is closed")),
+                () = tokio::time::sleep_until(until) => break Input::Timeout,
+            }
+        };
+        let (now, store) = (inner.now(), space.store.clone());
+        let step = blocking(move || {
+            let result = current.handle(now, input, &store);
+            (current, result)
+        });
+        let (current, result) = step.await;
+        if let Err(error) = result {
+            let (told, error) = judge(error);
+            if let Some(told) = told {
+                let _ = writes.send(Write::Message(told.into()));
+                let _ = writes.send(Write::Finish);
+                tell(writer, writing).await;
+            }
+            return Err(error);
+        }
+        session = Some(current);
+    }
+}
+
+/// Lets the writer finish what it has, within a bounded time.
+async fn tell(writer: impl Future<Output = Result<(), SyncError>>, writing: bool) {
+    if writing {
+        let _ = tokio::time::timeout(Duration::from_secs(2), writer).await;
+    }
+}
+
+/// An error that the peer has sent already.
+async fn last_words(reader: &mut FrameReader) -> Option<SyncError> {
+    let read = async {
+        while let Ok(Some(message)) = reader.next().await {
+            if let Message::Error(error) = message {
+                return Some(SyncError::Ended(error));
+            }
+        }
+        None
+    };
+    tokio::time::timeout(Duration::from_secs(1), read).await.ok().flatten()
+}
+
+async fn superseded(turn: Option<&Turn>) {
+    match turn {
+        Some(turn) => turn.superseded.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes what the session wants sent, in order, reading aspects from the store as the stream takes
+/// them.
+async fn write_all(
+    space: &Arc<SpaceState>,
+    mut writer: FrameWriter,
+    queued: &mut mpsc::UnboundedReceiver<Write>,
+    answered: &mpsc::UnboundedSender<Input>,
+) -> Result<(), SyncError> {
+    while let Some(write) = queued.recv().await {
+        match write {
+            Write::Message(message) => writer.write(&message).await?,
+            Write::Answer(keys) => {
+                let result = write_answer(space, &mut writer, keys, answered).await;
+                if let Err(SyncError::Store(_)) = result {
+                    decline(&mut writer, store_failed()).await;
+                }
+                result?;
+            }
+            Write::Finish => {
+                writer.finish();
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sends aspects that were asked for, and tells `answered` of each piece that is on its way. At most
+/// two pieces of [`READ_AHEAD`] are in memory.
+async fn write_answer(
+    space: &Arc<SpaceState>,
+    writer: &mut FrameWriter,
+    mut keys: Vec<AspectKey>,
+    answered: &mpsc::UnboundedSender<Input>,
+) -> Result<(), SyncError> {
+    // Nothing is known of the sizes before the first piece.
+    let mut piece = 4;
+    let mut reading = None;
+    loop {
+        let rest = keys.split_off(piece.min(keys.len()));
+        let now = std::mem::replace(&mut keys, rest);
+        let next = (!now.is_empty()).then(|| tokio::spawn(read_aspects(space.clone(), now)));
+        let Some(read) = std::mem::replace(&mut reading, next) else {
+            // The first piece is being read, or there was nothing to read.
+            if reading.is_some() { continue } else { return Ok(()) }
+        };
+        let (aspects, gone) = read.await.map_err(lost)??;
+        let (sent, missing) = (aspects.len(), gone.len());
+        let bytes: u64 = aspects.iter().map(|aspect| aspect.encoding().len() as u64).sum();
+        let mean = bytes as usize / sent.max(1);
+        piece = (READ_AHEAD / mean.max(1)).clamp(1, 1024);
+        write_aspects(writer, aspects, gone).await?;
+        // Nobody listens any more only where the session is over.
+        let _ = answered.send(Input::Answered { keys: sent + missing, aspects: sent, bytes });
+    }
+}
+
+/// Sends aspects in frames of about [`DATA_FRAME_TARGET`] bytes.
+pub(crate) async fn write_aspects(
+    writer: &mut FrameWriter,
+    aspects: Vec<Aspect>,
+    gone: Vec<AspectKey>,
+) -> Result<(), FrameError> {
+    if !gone.is_empty() {
+        writer.write(&AspectDataResponse { aspects: Vec::new(), gone }.into()).await?;
+    }
+    let mut frame = AspectDataResponse::default();
+    let mut size = 0;
+    for aspect in aspects {
+        let len = aspect.encoding().len();
+        if size > 0 && size + len > DATA_FRAME_TARGET {
+            writer.write(&std::mem::take(&mut frame).into()).await?;
+            size = 0;
+        }
+        size += len;
+        frame.aspects.push(aspect);
+    }
+    if !frame.aspects.is_empty() {
+        writer.write(&frame.into()).await?;
+    }
+    Ok(())
+}
+
+/// Reads aspects; one that is damaged on disk is as good as gone, and the others are not affected.
+async fn read_aspects(
+    space: Arc<SpaceState>,
+    keys: Vec<AspectKey>,
+) -> Result<(Vec<Aspect>, Vec<AspectKey>), SyncError> {
+    blocking(move || {
+        let found = match space.store.get_many(&keys) {
+            Err(StoreError::Damaged(damage)) => {
+                tracing::error!(%damage, "an aspect cannot be sent; run a check of the store");
+                keys.iter().map(|key| space.store.get(key).ok().flatten()).collect()
+            }
+            found => found?,
+        };
+        let gone = keys.iter().zip(&found).filter(|(_, found)| found.is_none());
+        let gone = gone.map(|(key, _)| *key).collect();
+        Ok((found.into_iter().flatten().collect(), gone))
+    })
+    .await
+}
+
+impl Inner {
+    /// A peer broke a rule: says so to the application and in the log.
+    pub(crate) fn fault(&self, peer: &Peer, fault: &str) {
+        tracing::warn!(peer = %peer.id.short(), fault, "a peer broke the protocol");
+        self.emit(Event::PeerFault { peer: peer.id, fault: fault.to_owned() });
+    }
+}

@@ -1,0 +1,472 @@
+//! The node: what ties identity, store, network and spaces together.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    ops::Deref,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use arcwise_proto::{ArcSet, AuthorKey, NodeId, SpaceId, Time, session::LocalSpace};
+use arcwise_store::{Store, StoreError};
+use iroh::{
+    Endpoint, RelayMode, SecretKey,
+    endpoint::{QuicTransportConfig, VarInt, presets},
+};
+use tokio::{
+    sync::{Notify, Semaphore, broadcast, oneshot, watch},
+    time::Instant,
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use crate::{
+    Config, Event, Frame, PeerStatus, Space, SpaceStatus, Ticket,
+    connection::{self, ALPN, close, replaces},
+    dial::PeerRecord,
+    error::{CreateError, JoinError, OpenError, RequestError},
+    gossip::Bookmark,
+    identity,
+    ingest::blocking,
+    peer::{Peer, lock},
+    space::SpaceState,
+};
+
+/// Events that a slow receiver may fall behind before it loses some.
+const EVENTS: usize = 4096;
+
+/// Connections at a time, at most; more are refused. A guess: 80 kB of memory each.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// Connections being made at a time, in each direction: more only fill socket buffers.
+const MAX_HANDSHAKES: usize = 32;
+
+/// Streams of each kind that a peer may have open.
+const MAX_STREAMS: u32 = 64;
+
+/// A running node. Cheap to clone; it stops when the last handle (of it and of its [`Space`]s) is
+/// dropped, or in an orderly way with [`Node::shutdown`].
+#[derive(Clone)]
+pub struct Node {
+    running: Running,
+}
+
+/// Keeps a node running.
+#[derive(Clone)]
+pub(crate) struct Running {
+    inner: Arc<Inner>,
+    _guard: Arc<DropGuard>,
+}
+
+impl Running {
+    pub(crate) fn inner(&self) -> Arc<Inner> {
+        self.inner.clone()
+    }
+}
+
+impl Deref for Running {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+/// What the tasks of a node share.
+pub(crate) struct Inner {
+    pub(crate) id: NodeId,
+    pub(crate) author: AuthorKey,
+    pub(crate) store: Store,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) gossip_interval: Duration,
+    pub(crate) spaces: Mutex<Vec<Arc<SpaceState>>>,
+    /// Moves on whenever there is something to tell every peer about the spaces.
+    pub(crate) changes: watch::Sender<u64>,
+    pub(crate) peers: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
+    /// The keys of `peers`, to wait on.
+    pub(crate) connected: watch::Sender<BTreeSet<NodeId>>,
+    pub(crate) known: Mutex<BTreeMap<NodeId, PeerRecord>>,
+    pub(crate) dialing: Mutex<BTreeMap<NodeId, Arc<Notify>>>,
+    pub(crate) dials: Semaphore,
+    pub(crate) bookmarks: Mutex<BTreeMap<(NodeId, SpaceId), Bookmark>>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) frames: broadcast::Sender<Frame>,
+    events: broadcast::Sender<Event>,
+    tasks: TaskTracker,
+    started: (Instant, Time),
+}
+
+/// How a node stands.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// Its identity.
+    pub id: NodeId,
+    /// The UDP addresses it listens on.
+    pub listening: Vec<SocketAddr>,
+    /// How long it has been running.
+    pub running_for: Duration,
+    /// Its spaces.
+    pub spaces: Vec<SpaceStatus>,
+    /// Its connected peers.
+    pub peers: Vec<PeerStatus>,
+    /// Peers that it knows and keeps trying to reach.
+    pub unreachable: Vec<NodeId>,
+}
+
+impl Node {
+    /// Opens the node whose data is in the folder of `config`, or makes a new one there. It listens,
+    /// and reconnects to the peers it knows.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(config: Config) -> Result<Node, OpenError> {
+        let (folder, options) = (config.folder.clone(), config.store.clone());
+        let (store, secret) = blocking(move || {
+            let store = Store::open(&folder, options)?;
+            let secret = identity::load_or_create(&folder)?;
+            Ok::<_, OpenError>((store, secret))
+        })
+        .await?;
+        let endpoint = bind(&config, &store, SecretKey::from_bytes(&secret)).await?;
+        let spaces = store.spaces().into_iter().zip(1..).map(|(store, number)| {
+            Arc::new(SpaceState { store, number, direct: Mutex::default() })
+        });
+        let stop = CancellationToken::new();
+        let inner = Arc::new(Inner {
+            id: NodeId(*endpoint.id().as_bytes()),
+            author: AuthorKey::from_bytes(&secret),
+            spaces: Mutex::new(spaces.collect()),
+            store,
+            endpoint,
+            gossip_interval: config.gossip_interval,
+            changes: watch::Sender::default(),
+            peers: Mutex::default(),
+            connected: watch::Sender::default(),
+            known: Mutex::default(),
+            dialing: Mutex::default(),
+            dials: Semaphore::new(MAX_HANDSHAKES),
+            bookmarks: Mutex::default(),
+            stop: stop.clone(),
+            frames: broadcast::Sender::new(EVENTS),
+            events: broadcast::Sender::new(EVENTS),
+            tasks: TaskTracker::new(),
+            started: (Instant::now(), crate::space::wall_clock()),
+        });
+        inner.spawn(accept(inner.clone()));
+        inner.dial_known()?;
+        Ok(Node { running: Running { inner, _guard: Arc::new(stop.drop_guard()) } })
+    }
+
+    /// This node's identity: its public key.
+    pub fn id(&self) -> NodeId {
+        self.running.id
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.running.events.subscribe()
+    }
+
+    /// Every message on the wire from now on, to watch the protocol at work.
+    pub fn frames(&self) -> broadcast::Receiver<Frame> {
+        self.running.frames.subscribe()
+    }
+
+    /// Makes a new space, which this node holds in full.
+    ///
+    /// # Errors
+    /// See [`CreateError`].
+    pub async fn create_space(&self, name: &str) -> Result<Space, CreateError> {
+        let mut id = [0; 32];
+        getrandom::fill(&mut id).map_err(|error| CreateError::Random(error.to_string()))?;
+        let (target, held) = (ArcSet::full(), ArcSet::full());
+        Ok(self.add_space(SpaceId(id), name, target, held).await?)
+    }
+
+    /// Joins the space of a ticket and connects to the node that made it. A space that this node is
+    /// in already stays as it is.
+    ///
+    /// # Errors
+    /// See [`JoinError`]. Whether that node can be reached shows later: see
+    /// [`Event::PeerConnected`].
+    pub async fn join(&self, ticket: &Ticket) -> Result<Space, JoinError> {
+        if ticket.node == self.id() {
+            return Err(JoinError::OwnTicket);
+        }
+        let space = match self.space(&ticket.space) {
+            Some(space) => space,
+            None => {
+                let (target, held) = (ArcSet::full(), ArcSet::empty());
+                self.add_space(ticket.space, &ticket.name, target, held).await?
+            }
+        };
+        let record = PeerRecord::new(ticket.addresses.clone(), ticket.relays.clone());
+        let (inner, peer) = (self.running.inner(), ticket.node);
+        blocking(move || inner.learn(peer, record)).await?;
+        self.running.inner.dial(ticket.node);
+        Ok(space)
+    }
+
+    async fn add_space(
+        &self,
+        id: SpaceId,
+        name: &str,
+        target: ArcSet,
+        held: ArcSet,
+    ) -> Result<Space, StoreError> {
+        let (inner, name) = (self.running.inner(), name.to_owned());
+        let state = blocking(move || {
+            let store = inner.store.create_space(&id, &name, target, held)?;
+            let mut spaces = lock(&inner.spaces);
+            let number = spaces.iter().map(|space| space.number).max().unwrap_or(0) + 1;
+            let state = Arc::new(SpaceState { store, number, direct: Mutex::default() });
+            spaces.push(state.clone());
+            Ok::<_, StoreError>(state)
+        })
+        .await?;
+        self.running.spaces_changed();
+        Ok(Space { state, node: self.running.clone() })
+    }
+
+    /// A space that this node is in.
+    pub fn space(&self, id: &SpaceId) -> Option<Space> {
+        let state = self.running.space(id)?;
+        Some(Space { state, node: self.running.clone() })
+    }
+
+    /// The spaces that this node is in, in the order in which it entered them.
+    pub fn spaces(&self) -> Vec<Space> {
+        let states = lock(&self.running.spaces).clone();
+        states.into_iter().map(|state| Space { state, node: self.running.clone() }).collect()
+    }
+
+    /// A ticket that lets others join a space through this node; `None` where it is not in it.
+    pub fn ticket(&self, space: &SpaceId) -> Option<Ticket> {
+        let space = self.space(space)?;
+        let address = self.running.endpoint.addr();
+        let mut addresses: Vec<SocketAddr> = self.listening();
+        addresses.retain(|address| !address.ip().is_unspecified());
+        addresses.extend(address.ip_addrs());
+        addresses.sort();
+        addresses.dedup();
+        let relays = address.relay_urls().cloned().collect();
+        Some(Ticket { space: space.id(), name: space.name(), node: self.id(), addresses, relays })
+    }
+
+    /// The UDP addresses this node listens on.
+    pub fn listening(&self) -> Vec<SocketAddr> {
+        self.running.endpoint.bound_sockets()
+    }
+
+    /// The connected peers.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        lock(&self.running.peers).values().map(|peer| peer.status()).collect()
+    }
+
+    /// How the node stands.
+    pub fn status(&self) -> NodeStatus {
+        let peers = self.peers();
+        let known: Vec<NodeId> = lock(&self.running.known).keys().copied().collect();
+        NodeStatus {
+            id: self.id(),
+            listening: self.listening(),
+            running_for: self.running.started.0.elapsed(),
+            spaces: self.spaces().iter().map(Space::status).collect(),
+            unreachable: known
+                .into_iter()
+                .filter(|id| peers.iter().all(|peer| peer.id != *id))
+                .collect(),
+            peers,
+        }
+    }
+
+    /// Asks a connected peer for a sign of life; gives the time until it came.
+    ///
+    /// # Errors
+    /// [`RequestError::NotConnected`], [`RequestError::Lost`], or [`RequestError::Timeout`] after
+    /// five seconds.
+    pub async fn ping(&self, peer: NodeId) -> Result<Duration, RequestError> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let peer = self.running.peer(&peer).ok_or(RequestError::NotConnected)?;
+        let (pong, ponged) = oneshot::channel();
+        let start = Instant::now();
+        let lost = || RequestError::Lost("it ended while waiting for a pong".to_owned());
+        peer.pings.send(pong).await.map_err(|_| lost())?;
+        let ponged = tokio::time::timeout(PATIENCE, ponged).await;
+        ponged.map_err(|_| RequestError::Timeout(PATIENCE))?.map_err(|_| lost())?;
+        Ok(start.elapsed())
+    }
+
+    /// Tells the peers, stops every task and closes the network. When this returns nothing of the
+    /// node runs any more; its folder is free for another once the last handle is dropped.
+    pub async fn shutdown(&self) {
+        self.running.stop.cancel();
+        self.running.tasks.close();
+        self.running.tasks.wait().await;
+        self.running.endpoint.close().await;
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// The time that drives the protocol's machines: never goes back.
+    pub(crate) fn now(&self) -> Time {
+        self.started.1 + self.started.0.elapsed()
+    }
+
+    /// When that clock will show `time`.
+    pub(crate) fn instant(&self, time: Time) -> Instant {
+        self.started.0 + time.since(self.started.1)
+    }
+
+    pub(crate) fn emit(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    pub(crate) fn space(&self, id: &SpaceId) -> Option<Arc<SpaceState>> {
+        lock(&self.spaces).iter().find(|space| space.id() == *id).cloned()
+    }
+
+    pub(crate) fn local_spaces(&self) -> Vec<LocalSpace> {
+        lock(&self.spaces).iter().map(|space| space.local()).collect()
+    }
+
+    pub(crate) fn spaces_changed(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    pub(crate) fn peer(&self, id: &NodeId) -> Option<Arc<Peer>> {
+        lock(&self.peers).get(id).cloned()
+    }
+
+    /// Enters a connection; false where the node keeps another one with this peer.
+    pub(crate) fn register(&self, peer: &Arc<Peer>) -> bool {
+        let mut peers = lock(&self.peers);
+        if let Some(old) = peers.get(&peer.id) {
+            if !replaces(&self.id, old, peer) {
+                return false;
+            }
+            old.gone.cancel();
+        }
+        peers.insert(peer.id, peer.clone());
+        self.connected.send_if_modified(|connected| connected.insert(peer.id));
+        true
+    }
+
+    /// Takes a connection out; false where it was not the one in use.
+    pub(crate) fn unregister(&self, peer: &Arc<Peer>) -> bool {
+        let mut peers = lock(&self.peers);
+        let current = peers.get(&peer.id).is_some_and(|current| Arc::ptr_eq(current, peer));
+        if current {
+            peers.remove(&peer.id);
+            self.connected.send_if_modified(|connected| connected.remove(&peer.id));
+        }
+        current
+    }
+}
+
+/// Takes incoming connections until the node stops.
+async fn accept(inner: Arc<Inner>) {
+    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    loop {
+        let incoming = tokio::select! {
+            incoming = inner.endpoint.accept() => incoming,
+            () = inner.stop.cancelled() => return,
+        };
+        let Some(incoming) = incoming else { return };
+        if lock(&inner.peers).len() >= MAX_CONNECTIONS {
+            incoming.refuse();
+            continue;
+        }
+        let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
+        let node = inner.clone();
+        inner.spawn(async move {
+            let conn = tokio::select! {
+                conn = incoming => conn,
+                () = node.stop.cancelled() => return,
+            };
+            drop(permit);
+            match conn {
+                Ok(conn) if lock(&node.peers).len() >= MAX_CONNECTIONS => {
+                    conn.close(VarInt::from_u32(close::FULL), b"too many peers");
+                }
+                Ok(conn) => connection::run(&node, conn).await,
+                Err(error) => tracing::debug!(%error, "an incoming connection failed"),
+            }
+        });
+    }
+}
+
+/// Where the addresses of the last start are kept.
+const LISTENING: &str = "listening";
+
+/// Listens where `config` says; where it leaves the port open, on that of last time if it is free,
+/// so that tickets stay good.
+async fn bind(config: &Config, store: &Store, key: SecretKey) -> Result<Endpoint, OpenError> {
+    let wanted = match config.listen.is_empty() {
+        true => vec![SocketAddr::from(([0, 0, 0, 0], 0)), SocketAddr::from(([0u16; 8], 0))],
+        false => config.listen.clone(),
+    };
+    let last = store.setting(LISTENING)?.unwrap_or_default();
+    let last: Vec<SocketAddr> =
+        String::from_utf8_lossy(&last).lines().filter_map(|line| line.parse().ok()).collect();
+    let again: Vec<SocketAddr> = wanted
+        .iter()
+        .map(|address| {
+            let same = last.iter().find(|last| address.port() == 0 && last.ip() == address.ip());
+            *same.unwrap_or(address)
+        })
+        .collect();
+    let endpoint = match bind_to(config, &again, key.clone()).await {
+        Err(_) if again != wanted => bind_to(config, &wanted, key).await,
+        result => result,
+    };
+    let endpoint = endpoint.map_err(|reason| OpenError::Listen {
+        addresses: wanted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        reason,
+    })?;
+    let bound: String =
+        endpoint.bound_sockets().iter().map(|address| format!("{address}\n")).collect();
+    store.put_setting(LISTENING, bound.as_bytes())?;
+    Ok(endpoint)
+}
+
+async fn bind_to(
+    config: &Config,
+    addresses: &[SocketAddr],
+    key: SecretKey,
+) -> Result<Endpoint, String> {
+    let relays = match config.relays.is_empty() {
+        true => RelayMode::Disabled,
+        false => RelayMode::custom(config.relays.clone()),
+    };
+    // The stream window stays at its default: larger ones have cost connections under load.
+    let transport = QuicTransportConfig::builder()
+        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(MAX_STREAMS))
+        .build();
+    let mut builder = Endpoint::builder(presets::Minimal)
+        .secret_key(key)
+        .alpns(vec![ALPN.to_vec()])
+        .relay_mode(relays)
+        .clear_address_lookup()
+        .clear_ip_transports()
+        .transport_config(transport);
+    for address in addresses {
+        builder = builder.bind_addr(*address).map_err(|error| error.to_string())?;
+    }
+    builder.bind().await.map_err(|error| format!("{error:#}"))
+}

@@ -1,0 +1,303 @@
+//! One connected peer, as the tasks of its connection and the node see it.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
+    time::{Duration, Instant},
+};
+
+use arcwise_proto::{
+    ArcSet, NodeId, SpaceId,
+    limits::PAGE_KEYS,
+    session::{PeerSpace, Report, yields},
+    wire::ErrorCode,
+};
+use iroh::{TransportAddr, endpoint::Connection};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{broadcast::PushQueue, event::Frame};
+
+/// How long a message about a space waits for the space's handshake, which travels on another stream.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(crate) struct Peer {
+    pub(crate) id: NodeId,
+    pub(crate) conn: Connection,
+    pub(crate) dialer: bool,
+    pub(crate) since: Instant,
+    /// What it said of itself in its first message.
+    pub(crate) met: OnceLock<Met>,
+    /// The spaces that both are in, as the peer last told of them.
+    pub(crate) spaces: watch::Sender<BTreeMap<SpaceId, PeerSpace>>,
+    slots: Mutex<BTreeMap<SpaceId, Arc<Slot>>>,
+    pub(crate) last_sync: Mutex<BTreeMap<SpaceId, LastSync>>,
+    pub(crate) pushes: PushQueue,
+    pub(crate) pings: mpsc::Sender<oneshot::Sender<()>>,
+    pub(crate) frames: broadcast::Sender<Frame>,
+    /// Ends every task of the connection.
+    pub(crate) gone: CancellationToken,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Met {
+    pub(crate) agent: String,
+    pub(crate) max_wants: usize,
+    pub(crate) clock_ahead: i64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct LastSync {
+    pub(crate) at: Instant,
+    pub(crate) outcome: Result<Report, String>,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        conn: Connection,
+        frames: broadcast::Sender<Frame>,
+        pings: mpsc::Sender<oneshot::Sender<()>>,
+        gone: CancellationToken,
+    ) -> Self {
+        Self {
+            id: NodeId(*conn.remote_id().as_bytes()),
+            dialer: conn.side() == iroh::endpoint::Side::Client,
+            conn,
+            since: Instant::now(),
+            met: OnceLock::new(),
+            spaces: watch::Sender::default(),
+            slots: Mutex::default(),
+            last_sync: Mutex::default(),
+            pushes: PushQueue::default(),
+            pings,
+            frames,
+            gone,
+        }
+    }
+
+    pub(crate) fn space(&self, id: &SpaceId) -> Option<PeerSpace> {
+        self.spaces.borrow().get(id).cloned()
+    }
+
+    /// Waits until both have proven to be in a space: its handshake may still be on the way when the
+    /// first message about it is here.
+    pub(crate) async fn shared(&self, id: &SpaceId) -> Option<PeerSpace> {
+        let mut spaces = self.spaces.subscribe();
+        let shared = spaces.wait_for(|spaces| spaces.contains_key(id));
+        let spaces = tokio::time::timeout(PATIENCE, shared).await.ok()?.ok()?;
+        spaces.get(id).cloned()
+    }
+
+    /// How many aspects it may be asked for at a time.
+    pub(crate) fn max_wants(&self) -> usize {
+        self.met.get().map_or(PAGE_KEYS, |met| met.max_wants)
+    }
+
+    pub(crate) fn slot(&self, space: SpaceId) -> Arc<Slot> {
+        lock(&self.slots).entry(space).or_default().clone()
+    }
+
+    /// Addresses that packets of this connection really go to.
+    pub(crate) fn addresses(&self) -> Vec<TransportAddr> {
+        self.conn.paths().iter().map(|path| path.remote_addr().clone()).collect()
+    }
+
+    pub(crate) fn status(&self) -> PeerStatus {
+        let paths = self.conn.paths();
+        let path = paths.iter().find(|path| path.is_selected());
+        let stats = self.conn.stats();
+        let last = lock(&self.last_sync);
+        let spaces = self.spaces.borrow();
+        let met = self.met.get();
+        PeerStatus {
+            id: self.id,
+            agent: met.map(|met| met.agent.clone()).unwrap_or_default(),
+            clock_ahead_micros: met.map_or(0, |met| met.clock_ahead),
+            dialed: self.dialer,
+            connected_for: self.since.elapsed(),
+            address: path.as_ref().and_then(|path| match path.remote_addr() {
+                TransportAddr::Ip(address) => Some(*address),
+                _ => None,
+            }),
+            relayed: path.as_ref().is_some_and(|path| path.is_relay()),
+            round_trip: path.map(|path| path.rtt()),
+            sent_bytes: stats.udp_tx.bytes,
+            received_bytes: stats.udp_rx.bytes,
+            spaces: spaces
+                .iter()
+                .map(|(id, space)| PeerSpaceStatus {
+                    id: *id,
+                    store: space.store.clone(),
+                    target: space.target.clone(),
+                    count: space.count,
+                    last_sync: last.get(id).map(|last| (last.at.elapsed(), last.outcome.clone())),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// A connected peer, as [`Node::peers`](crate::Node::peers) tells it.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Who it is.
+    pub id: NodeId,
+    /// Name and version of its software.
+    pub agent: String,
+    /// How far its clock is ahead of ours, in microseconds, the network's delay included.
+    pub clock_ahead_micros: i64,
+    /// Whether this node dialled.
+    pub dialed: bool,
+    /// How long the connection is up.
+    pub connected_for: Duration,
+    /// Where its packets go to; `None` where that is no IP address.
+    pub address: Option<SocketAddr>,
+    /// Whether a relay carries the traffic.
+    pub relayed: bool,
+    /// Round-trip time of the network path, smoothed.
+    pub round_trip: Option<Duration>,
+    /// UDP payload bytes sent on this connection.
+    pub sent_bytes: u64,
+    /// UDP payload bytes received on this connection.
+    pub received_bytes: u64,
+    /// The spaces that both are in.
+    pub spaces: Vec<PeerSpaceStatus>,
+}
+
+/// What is known of a peer in one space.
+#[derive(Clone, Debug)]
+pub struct PeerSpaceStatus {
+    /// The space.
+    pub id: SpaceId,
+    /// What the peer claims to hold.
+    pub store: ArcSet,
+    /// What it fills towards.
+    pub target: ArcSet,
+    /// Aspects it held when it last told.
+    pub count: u64,
+    /// How long ago the last session ended, and how.
+    pub last_sync: Option<(Duration, Result<Report, String>)>,
+}
+
+/// Whose turn it is: one session at a time for each peer and space.
+#[derive(Default)]
+pub(crate) struct Slot {
+    turn: Mutex<Taken>,
+    freed: Notify,
+    /// Asks for a session before its time.
+    pub(crate) nudge: Notify,
+}
+
+#[derive(Default)]
+enum Taken {
+    #[default]
+    No,
+    /// By a session that we opened and the peer has not answered. Cancelled if the peer's own
+    /// comes in between and goes first.
+    Opening(CancellationToken),
+    /// By a session that runs.
+    Running,
+}
+
+/// Held while a session runs.
+pub(crate) struct Turn {
+    slot: Arc<Slot>,
+    /// Cancelled where the peer's session has taken this one's place.
+    pub(crate) superseded: CancellationToken,
+}
+
+impl Slot {
+    /// Waits for our turn to open a session.
+    pub(crate) async fn open(self: &Arc<Self>) -> Turn {
+        loop {
+            let mut freed = std::pin::pin!(self.freed.notified());
+            freed.as_mut().enable();
+            {
+                let mut turn = lock(&self.turn);
+                if matches!(*turn, Taken::No) {
+                    let superseded = CancellationToken::new();
+                    *turn = Taken::Opening(superseded.clone());
+                    return Turn { slot: self.clone(), superseded };
+                }
+            }
+            freed.await;
+        }
+    }
+
+    /// The peer opens a session: takes the turn, or says why not.
+    pub(crate) fn answer(self: &Arc<Self>, us: &NodeId, them: &NodeId) -> Result<Turn, ErrorCode> {
+        let mut turn = lock(&self.turn);
+        match &*turn {
+            Taken::Running => return Err(ErrorCode::Busy),
+            Taken::Opening(_) if !yields(us, them) => return Err(ErrorCode::Superseded),
+            Taken::Opening(ours) => ours.cancel(),
+            Taken::No => {}
+        }
+        *turn = Taken::Running;
+        Ok(Turn { slot: self.clone(), superseded: CancellationToken::new() })
+    }
+}
+
+impl Turn {
+    /// The peer has answered our session: it can no longer be superseded.
+    pub(crate) fn running(&self) {
+        let mut turn = lock(&self.slot.turn);
+        if !self.superseded.is_cancelled() {
+            *turn = Taken::Running;
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut turn = lock(&self.slot.turn);
+        if !self.superseded.is_cancelled() {
+            *turn = Taken::No;
+            self.slot.freed.notify_waiters();
+        }
+    }
+}
+
+/// A poisoned lock means that another task has panicked; what it guards is still whole, because
+/// nothing in this crate panics between two changes that belong together.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOW: NodeId = NodeId([1; 32]);
+    const HIGH: NodeId = NodeId([2; 32]);
+
+    #[tokio::test]
+    async fn both_open_at_once_and_one_goes_on() {
+        let (low, high) = (Arc::<Slot>::default(), Arc::<Slot>::default());
+        let (low_turn, high_turn) = (low.open().await, high.open().await);
+        assert_eq!(low.answer(&LOW, &HIGH).err(), Some(ErrorCode::Superseded));
+        let answer = high.answer(&HIGH, &LOW).ok().unwrap();
+        assert!(high_turn.superseded.is_cancelled() && !low_turn.superseded.is_cancelled());
+        // The one that gave way must not free the turn of the one that took it.
+        high_turn.running();
+        drop(high_turn);
+        assert_eq!(high.answer(&HIGH, &LOW).err(), Some(ErrorCode::Busy));
+        drop(answer);
+        assert!(high.answer(&HIGH, &LOW).is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_at_a_time() {
+        let slot = Arc::<Slot>::default();
+        let turn = slot.open().await;
+        turn.running();
+        assert_eq!(slot.answer(&HIGH, &LOW).err(), Some(ErrorCode::Busy));
+        let next = tokio::spawn({
+            let slot = slot.clone();
+            async move { drop(slot.open().await) }
+        });
+        drop(turn);
+        next.await.unwrap();
+    }
+}

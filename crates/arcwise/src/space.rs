@@ -1,0 +1,258 @@
+//! A space, as its application uses it.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use arcwise_proto::{
+    ArcSet, Aspect, AspectError, AspectKey, EntryAddress, NodeId, SpaceId, Time,
+    limits::MAX_DIRECT,
+    session::{LocalSpace, Report},
+};
+use arcwise_store::{SpaceStats, StoreError};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::{
+    broadcast,
+    error::{RequestError, SyncError},
+    event::{Event, Source},
+    gossip,
+    ingest::{blocking, store},
+    node::{Inner, Running},
+    peer::lock,
+    request::{self, DirectMessage},
+};
+
+/// How many messages may wait for an application that is slow to take them.
+const DIRECT_QUEUE: usize = 64;
+
+/// What the node keeps of a space while it runs.
+pub(crate) struct SpaceState {
+    pub(crate) store: arcwise_store::Space,
+    /// This node's number for it on every connection, from 1.
+    pub(crate) number: u32,
+    pub(crate) direct: Mutex<Option<mpsc::Sender<DirectMessage>>>,
+}
+
+impl SpaceState {
+    pub(crate) fn id(&self) -> SpaceId {
+        self.store.id()
+    }
+
+    pub(crate) fn local(&self) -> LocalSpace {
+        let stats = self.store.stats();
+        LocalSpace {
+            id: self.id(),
+            number: self.number,
+            store: self.store.held(),
+            target: self.store.target(),
+            count: stats.count,
+            bytes: stats.bytes,
+        }
+    }
+}
+
+/// A piece of data to publish. The publish time is that of the call.
+#[derive(Clone, Debug)]
+pub struct NewAspect {
+    /// The entry it is about.
+    pub entry: EntryAddress,
+    /// The application's own number for what the data is.
+    pub kind: u32,
+    /// At most [`MAX_ASPECT_DATA`](crate::MAX_ASPECT_DATA) bytes.
+    pub data: Bytes,
+    /// Whether this node's key signs it.
+    pub signed: bool,
+}
+
+/// What a session is to compare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncOptions {
+    /// Only aspects published at this time or later.
+    pub published_since: Option<Time>,
+    /// Everything, even where an earlier session with this peer has shown that only newer aspects
+    /// can differ.
+    pub full: bool,
+}
+
+/// How a space stands.
+#[derive(Clone, Debug)]
+pub struct SpaceStatus {
+    /// The space.
+    pub id: SpaceId,
+    /// What this node calls it.
+    pub name: String,
+    /// What is stored.
+    pub stats: SpaceStats,
+    /// Everything in here is held, now.
+    pub held: ArcSet,
+    /// What the node fills towards.
+    pub target: ArcSet,
+    /// How many connected peers are in it.
+    pub peers: usize,
+}
+
+/// A space that a node is in. Cheap to clone; keeps its node running.
+#[derive(Clone)]
+pub struct Space {
+    pub(crate) state: Arc<SpaceState>,
+    pub(crate) node: Running,
+}
+
+impl Space {
+    /// The id: whoever has it can join.
+    pub fn id(&self) -> SpaceId {
+        self.state.id()
+    }
+
+    /// What this node calls it.
+    pub fn name(&self) -> String {
+        self.state.store.name().to_owned()
+    }
+
+    /// How it stands now.
+    pub fn status(&self) -> SpaceStatus {
+        let id = self.id();
+        let peers =
+            lock(&self.node.peers).values().filter(|peer| peer.space(&id).is_some()).count();
+        SpaceStatus {
+            id,
+            name: self.name(),
+            stats: self.state.store.stats(),
+            held: self.state.store.held(),
+            target: self.state.store.target(),
+            peers,
+        }
+    }
+
+    /// Stores aspects durably, then pushes them to the connected peers that hold their locations.
+    /// Gives their keys, in order.
+    ///
+    /// # Errors
+    /// [`PublishError::Aspect`] where one has too much data: then nothing is stored;
+    /// [`PublishError::Store`] where the store fails: then it is unknown what is stored.
+    pub async fn publish(&self, aspects: Vec<NewAspect>) -> Result<Vec<AspectKey>, PublishError> {
+        let (node, state) = (self.node.inner(), self.state.clone());
+        let work = move || {
+            let id = state.id();
+            let now = wall_clock();
+            let build = |new: &NewAspect| match new.signed {
+                true => Aspect::signed(&node.author, &id, new.entry, new.kind, now, &new.data),
+                false => Aspect::new(new.entry, new.kind, now, &new.data),
+            };
+            let aspects = aspects.iter().map(build).collect::<Result<Vec<_>, _>>()?;
+            let keys = aspects.iter().map(Aspect::key).collect();
+            let stored = store(&state.store, aspects)?;
+            Ok::<_, PublishError>((keys, stored))
+        };
+        let (keys, stored) = blocking(work).await?;
+        if !stored.new.is_empty() {
+            broadcast::push(&self.node, stored.space, &stored.new, None);
+            let (space, keys) = (stored.space, stored.new_keys());
+            self.node.emit(Event::Stored { space, keys, source: Source::Local });
+        }
+        Ok(keys)
+    }
+
+    /// One aspect, from the local store.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn get(&self, key: AspectKey) -> Result<Option<Aspect>, StoreError> {
+        let state = self.state.clone();
+        blocking(move || state.store.get(&key)).await
+    }
+
+    /// All aspects of an entry, from the local store.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn entry(&self, entry: EntryAddress) -> Result<Vec<Aspect>, StoreError> {
+        let state = self.state.clone();
+        blocking(move || state.store.entry(&entry)).await
+    }
+
+    /// Up to `limit` aspects in the order in which this node stored them, after the given local
+    /// sequence number, each with its own.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn since(&self, after: u64, limit: usize) -> Result<Vec<(u64, Aspect)>, StoreError> {
+        let state = self.state.clone();
+        blocking(move || state.store.since(after, limit)).await
+    }
+
+    /// All aspects of an entry, asked of one connected peer. They are verified, not stored.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn query(
+        &self,
+        peer: NodeId,
+        entry: EntryAddress,
+    ) -> Result<Vec<Aspect>, RequestError> {
+        let peer = self.node.peer(&peer).ok_or(RequestError::NotConnected)?;
+        request::query(&peer, self.id(), entry).await
+    }
+
+    /// Compares with one connected peer, and fetches and sends what either lacks; waits until both
+    /// have stored it.
+    ///
+    /// # Errors
+    /// See [`SyncError`]. What was stored before stays.
+    pub async fn sync(&self, peer: NodeId, options: SyncOptions) -> Result<Report, SyncError> {
+        let peer = self.node.peer(&peer).ok_or(SyncError::NotConnected)?;
+        gossip::open(&self.node.inner(), &peer, &self.state, options).await
+    }
+
+    /// Sends a message to a connected peer's application and waits for the reply.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn send(&self, peer: NodeId, payload: Bytes) -> Result<Bytes, RequestError> {
+        if payload.len() > MAX_DIRECT {
+            return Err(RequestError::TooLarge(payload.len()));
+        }
+        let peer = self.node.peer(&peer).ok_or(RequestError::NotConnected)?;
+        request::send_direct(&peer, self.id(), payload).await
+    }
+
+    /// The messages that peers' applications send in this space from now on. The last call gets
+    /// them.
+    pub fn messages(&self) -> mpsc::Receiver<DirectMessage> {
+        let (sender, receiver) = mpsc::channel(DIRECT_QUEUE);
+        *lock(&self.state.direct) = Some(sender);
+        receiver
+    }
+}
+
+impl std::fmt::Debug for Space {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Space").field("id", &self.id()).field("name", &self.name()).finish()
+    }
+}
+
+/// Why aspects were not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// One of them cannot be.
+    #[error(transparent)]
+    Aspect(#[from] AspectError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Publish times come from here. A clock before 1970 counts as 1970.
+pub(crate) fn wall_clock() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time::ZERO + since
+}
+
+impl Inner {
+    pub(crate) fn space_numbered(&self, number: u32) -> Option<Arc<SpaceState>> {
+        lock(&self.spaces).iter().find(|space| space.number == number).cloned()
+    }
+}

@@ -1,0 +1,220 @@
+//! Tickets: one string to copy and paste, with all that is needed to join a space.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
+
+use arcwise_proto::{NodeId, SpaceId};
+use data_encoding::BASE32_NOPAD;
+
+use crate::RelayUrl;
+
+const PREFIX: &str = "arcwise1";
+const CHECK: &str = "arcwise 1 ticket";
+const MAX_ADDRESSES: usize = 32;
+const MAX_NAME: usize = 255;
+
+/// Whoever has it can join the space, so for a private space it is a secret.
+///
+/// Its text is `arcwise1` and base32 (RFC 4648, lower case, no padding) of: space id 32, node id 32,
+/// length of the name 1, name, number of addresses 1, addresses, and 4 bytes of BLAKE3
+/// `derive_key("arcwise 1 ticket", everything before)`. An address is 4 and an IPv4 address and a
+/// port, 6 and an IPv6 address and a port (big-endian), or 1, a length (2 bytes, big-endian) and the
+/// URL of a relay.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// The space.
+    pub space: SpaceId,
+    /// What its maker calls it; at most 255 bytes.
+    pub name: String,
+    /// A node that is in it.
+    pub node: NodeId,
+    /// Where that node listens.
+    pub addresses: Vec<SocketAddr>,
+    /// Relays it can be reached through.
+    pub relays: Vec<RelayUrl>,
+}
+
+/// Why text is not a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TicketError {
+    /// It does not begin as tickets do.
+    #[error("this is not a ticket: tickets begin with `{PREFIX}`")]
+    Prefix,
+    /// A character that no ticket has, at this place, counted from 1.
+    #[error("there is a typo in the ticket: character {0} cannot stand in one; copy it again")]
+    Character(usize),
+    /// The check bytes do not fit: something is missing, added or changed.
+    #[error("there is a typo in the ticket, or a part of it is missing; copy it again")]
+    Checksum,
+    /// Whole, but with contents that this version does not know.
+    #[error("the ticket was made by a version of arcwise that this one does not understand")]
+    Contents,
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = Vec::with_capacity(128);
+        out.extend(self.space.as_bytes());
+        out.extend(self.node.as_bytes());
+        let mut end = self.name.len().min(MAX_NAME);
+        while !self.name.is_char_boundary(end) {
+            end -= 1;
+        }
+        out.push(end as u8);
+        out.extend(&self.name.as_bytes()[..end]);
+        let addresses = self.addresses.len().min(MAX_ADDRESSES);
+        let relays = self.relays.len().min(MAX_ADDRESSES - addresses);
+        out.push((addresses + relays) as u8);
+        for address in &self.addresses[..addresses] {
+            match address.ip() {
+                IpAddr::V4(ip) => {
+                    out.push(4);
+                    out.extend(ip.octets());
+                }
+                IpAddr::V6(ip) => {
+                    out.push(6);
+                    out.extend(ip.octets());
+                }
+            }
+            out.extend(address.port().to_be_bytes());
+        }
+        for relay in &self.relays[..relays] {
+            let url = relay.as_str().as_bytes();
+            out.push(1);
+            out.extend((url.len() as u16).to_be_bytes());
+            out.extend(url);
+        }
+        out.extend(check(&out));
+        write!(f, "{PREFIX}{}", BASE32_NOPAD.encode(&out).to_ascii_lowercase())
+    }
+}
+
+impl fmt::Debug for Ticket {
+    /// Without the space id.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket")
+            .field("space", &self.space)
+            .field("name", &self.name)
+            .field("node", &self.node)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FromStr for Ticket {
+    type Err = TicketError;
+
+    fn from_str(text: &str) -> Result<Self, TicketError> {
+        let text = text.trim().to_ascii_lowercase();
+        let body = text.strip_prefix(PREFIX).ok_or(TicketError::Prefix)?;
+        let bad = body.chars().position(|c| !matches!(c, 'a'..='z' | '2'..='7'));
+        if let Some(at) = bad {
+            return Err(TicketError::Character(PREFIX.len() + at + 1));
+        }
+        let bytes = BASE32_NOPAD
+            .decode(body.to_ascii_uppercase().as_bytes())
+            .map_err(|_| TicketError::Checksum)?;
+        let (body, sum) = bytes.split_last_chunk::<4>().ok_or(TicketError::Checksum)?;
+        if check(body) != *sum {
+            return Err(TicketError::Checksum);
+        }
+        read(body).ok_or(TicketError::Contents)
+    }
+}
+
+fn check(body: &[u8]) -> [u8; 4] {
+    let [a, b, c, d, ..] = blake3::derive_key(CHECK, body);
+    [a, b, c, d]
+}
+
+/// `None` where the contents are not what [`Ticket`] describes, to the last byte.
+fn read(mut body: &[u8]) -> Option<Ticket> {
+    fn take<'a>(body: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
+        let (head, rest) = body.split_at_checked(n)?;
+        *body = rest;
+        Some(head)
+    }
+    fn array<const N: usize>(body: &mut &[u8]) -> Option<[u8; N]> {
+        take(body, N)?.try_into().ok()
+    }
+
+    let body = &mut body;
+    let space = SpaceId(array(body)?);
+    let node = NodeId(array(body)?);
+    let [len] = array(body)?;
+    let name = std::str::from_utf8(take(body, len.into())?).ok()?;
+    let name = name.chars().filter(|c| !c.is_control()).collect();
+    let [count] = array(body)?;
+    let (mut addresses, mut relays) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let address = match array(body)? {
+            [4] => IpAddr::from(array::<4>(body)?),
+            [6] => IpAddr::from(array::<16>(body)?),
+            [1] => {
+                let len = u16::from_be_bytes(array(body)?);
+                relays.push(std::str::from_utf8(take(body, len.into())?).ok()?.parse().ok()?);
+                continue;
+            }
+            _ => return None,
+        };
+        addresses.push(SocketAddr::new(address, u16::from_be_bytes(array(body)?)));
+    }
+    body.is_empty().then_some(Ticket { space, name, node, addresses, relays })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket() -> Ticket {
+        Ticket {
+            space: SpaceId([0x11; 32]),
+            name: "Grüße".into(),
+            node: NodeId([0x22; 32]),
+            addresses: vec!["127.0.0.1:4433".parse().unwrap(), "[::1]:9".parse().unwrap()],
+            relays: vec!["https://relay.example./".parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn tickets_survive_the_clipboard() {
+        let text = ticket().to_string();
+        assert_eq!(text.parse(), Ok(ticket()));
+        assert_eq!(format!("  {}\n", text.to_uppercase()).parse(), Ok(ticket()));
+        assert!(!format!("{:?}", ticket()).contains("1111"));
+    }
+
+    #[test]
+    fn every_typo_is_noticed() {
+        let text = ticket().to_string();
+        for at in 0..text.len() {
+            for wrong in ['a', '7', '0', 'é'] {
+                let typo: String = text
+                    .chars()
+                    .enumerate()
+                    .map(|(i, c)| if i == at { wrong } else { c })
+                    .collect();
+                assert!(typo == text || typo.parse::<Ticket>().is_err(), "{typo}");
+            }
+            let mut shorter = text.clone();
+            shorter.remove(at);
+            assert!(shorter.parse::<Ticket>().is_err());
+            assert!(text[..at].parse::<Ticket>().is_err());
+        }
+        assert_eq!("hello".parse::<Ticket>(), Err(TicketError::Prefix));
+        assert_eq!("arcwise1ab0".parse::<Ticket>(), Err(TicketError::Character(11)));
+        assert_eq!("arcwise1".parse::<Ticket>(), Err(TicketError::Checksum));
+    }
+
+    #[test]
+    fn a_ticket_of_the_future_is_told_from_a_typo() {
+        let mut body = vec![1; 64];
+        body.extend([0, 1, 99]);
+        body.extend(check(&body));
+        let text = format!("{PREFIX}{}", BASE32_NOPAD.encode(&body));
+        assert_eq!(text.parse::<Ticket>(), Err(TicketError::Contents));
+    }
+}

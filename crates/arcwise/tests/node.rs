@@ -1,0 +1,277 @@
+//! Nodes in one process, over real QUIC on loopback, with stores on disk.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use arcwise::{
+    AspectHash, AspectKey, Config, EntryAddress, Event, JoinError, NewAspect, Node, OpenError,
+    RequestError, Source, Space, SyncError, SyncOptions,
+};
+use tempfile::TempDir;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+/// How long anything here may take; only a bug makes it matter.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn open(folder: &TempDir) -> Node {
+    Node::open(Config::new(folder.path()).loopback()).await.unwrap()
+}
+
+fn aspect(n: u64, signed: bool) -> NewAspect {
+    let entry = EntryAddress(*blake3::hash(&n.to_le_bytes()).as_bytes());
+    NewAspect { entry, kind: 1, data: n.to_le_bytes().to_vec().into(), signed }
+}
+
+fn aspects(range: std::ops::Range<u64>) -> Vec<NewAspect> {
+    range.map(|n| aspect(n, n % 10 == 0)).collect()
+}
+
+async fn all(space: &Space) -> BTreeSet<AspectHash> {
+    let stored = space.since(0, usize::MAX).await.unwrap();
+    stored.into_iter().map(|(_, aspect)| aspect.hash()).collect()
+}
+
+async fn until<T>(events: &mut Receiver<Event>, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
+    let search = async {
+        loop {
+            match events.recv().await {
+                Ok(event) => {
+                    if let Some(found) = wanted(event) {
+                        return found;
+                    }
+                }
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => panic!("the node ended"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, search).await.expect("it happens in time")
+}
+
+/// Waits until this many aspects are held.
+async fn until_held(space: &Space, events: &mut Receiver<Event>, count: u64) {
+    while space.status().stats.count < count {
+        until(events, |event| matches!(event, Event::Stored { .. }).then_some(())).await;
+    }
+}
+
+async fn in_sync(events: &mut Receiver<Event>) -> arcwise::Report {
+    until(events, |event| match event {
+        Event::InSync { report, .. } => Some(report),
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_converge_and_what_is_new_is_pushed() {
+    let (a, b) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (alice, bob) = (open(&a).await, open(&b).await);
+    let here = alice.create_space("test").await.unwrap();
+    here.publish(aspects(0..3000)).await.unwrap();
+
+    let (mut heard, mut bobs) = (alice.events(), bob.events());
+    let there = bob.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
+    there.publish(aspects(2000..6000)).await.unwrap();
+    assert!(there.status().held.is_empty(), "nothing is claimed before it is held");
+    in_sync(&mut bobs).await;
+    until_held(&there, &mut bobs, 7000).await;
+    until_held(&here, &mut heard, 7000).await;
+    assert_eq!(all(&here).await, all(&there).await);
+    assert!(there.status().held.is_full(), "all of Alice's arc is held now");
+
+    // A push, both ways.
+    let new = here.publish(vec![aspect(9000, true)]).await.unwrap();
+    let source = until(&mut bobs, |event| match event {
+        Event::Stored { keys, source, .. } if keys == new => Some(source),
+        _ => None,
+    });
+    assert_eq!(source.await, Source::Broadcast(alice.id()));
+    let new = there.publish(vec![aspect(9001, false)]).await.unwrap();
+    until(&mut heard, |event| match event {
+        Event::Stored { keys, .. } if keys == new => Some(()),
+        _ => None,
+    })
+    .await;
+    let found = here.entry(aspect(9001, false).entry).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(here.get(new[0]).await.unwrap().as_ref(), found.first());
+
+    // Asked again, there is nothing to do: only what came after the last session is compared.
+    let report = here.sync(bob.id(), SyncOptions::default()).await.unwrap();
+    assert!(report.constrained && report.fetched == 0 && report.sent == 0);
+    let report = here.sync(bob.id(), SyncOptions { full: true, ..Default::default() }).await;
+    assert_eq!(report.unwrap().listed, 7002);
+
+    assert!(alice.ping(bob.id()).await.unwrap() < PATIENCE);
+    let status = alice.status();
+    assert_eq!((status.peers.len(), status.spaces[0].peers), (1, 1));
+    assert_eq!(status.peers[0].spaces[0].id, here.id());
+    alice.shutdown().await;
+    until(&mut bobs, |event| match event {
+        Event::PeerDisconnected { reason, .. } => Some(assert!(reason.contains("shutting down"))),
+        _ => None,
+    })
+    .await;
+    bob.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_node_is_found_again_and_catches_up() {
+    let (a, b) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (alice, bob) = (open(&a).await, open(&b).await);
+    let here = alice.create_space("test").await.unwrap();
+    let mut bobs = bob.events();
+    let there = bob.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
+    in_sync(&mut bobs).await;
+
+    // Bob knows Alice from the ticket, and Alice knows Bob from his connection.
+    let (id, address) = (alice.id(), alice.listening());
+    alice.shutdown().await;
+    drop((alice, here));
+    there.publish(aspects(0..100)).await.unwrap();
+    let alice = open(&a).await;
+    assert_eq!((alice.id(), alice.listening()), (id, address), "the ticket is still good");
+    let here = alice.spaces().pop().unwrap();
+    let mut heard = alice.events();
+    until_held(&here, &mut heard, 100).await;
+    assert_eq!(all(&here).await, all(&there).await);
+
+    bob.shutdown().await;
+    drop((bob, there));
+    here.publish(aspects(100..200)).await.unwrap();
+    let bob = open(&b).await;
+    let there = bob.spaces().pop().unwrap();
+    until_held(&there, &mut bob.events(), 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn news_travels_through_a_node_in_between() {
+    let folders: Vec<TempDir> = (0..3).map(|_| TempDir::new().unwrap()).collect();
+    let (alice, bob, carol) =
+        (open(&folders[0]).await, open(&folders[1]).await, open(&folders[2]).await);
+    let here = alice.create_space("test").await.unwrap();
+    let (mut bobs, mut carols) = (bob.events(), carol.events());
+    bob.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
+    in_sync(&mut bobs).await;
+    let far = carol.join(&bob.ticket(&here.id()).unwrap()).await.unwrap();
+    in_sync(&mut carols).await;
+    let keys = here.publish(aspects(0..1)).await.unwrap();
+    let source = until(&mut carols, |event| match event {
+        Event::Stored { keys: stored, source, .. } if stored == keys => Some(source),
+        _ => None,
+    });
+    assert_eq!(source.await, Source::Broadcast(bob.id()));
+    assert!(far.status().held.is_full());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_know_the_space_learns_nothing() {
+    let folders: Vec<TempDir> = (0..2).map(|_| TempDir::new().unwrap()).collect();
+    let (alice, eve) = (open(&folders[0]).await, open(&folders[1]).await);
+    let secret = alice.create_space("secret").await.unwrap();
+    secret.publish(aspects(0..10)).await.unwrap();
+    // Eve has the address, and a ticket to a space of her own that leads there.
+    let own = eve.create_space("own").await.unwrap();
+    let mut ticket = alice.ticket(&secret.id()).unwrap();
+    ticket.space = own.id();
+    let mut eves = eve.events();
+    eve.join(&ticket).await.unwrap();
+    until(&mut eves, |event| matches!(event, Event::PeerConnected { .. }).then_some(())).await;
+    eve.ping(alice.id()).await.unwrap();
+    assert!(eve.peers()[0].spaces.is_empty() && alice.peers()[0].spaces.is_empty());
+    let outcome = own.sync(alice.id(), SyncOptions::default()).await;
+    assert!(matches!(outcome, Err(SyncError::NotShared)));
+    let outcome = own.query(alice.id(), aspect(1, false).entry).await;
+    assert!(matches!(outcome, Err(RequestError::NotShared)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_and_messages_are_answered() {
+    let folders: Vec<TempDir> = (0..2).map(|_| TempDir::new().unwrap()).collect();
+    let (alice, bob) = (open(&folders[0]).await, open(&folders[1]).await);
+    let here = alice.create_space("test").await.unwrap();
+    let mut bobs = bob.events();
+    let there = bob.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
+    in_sync(&mut bobs).await;
+
+    let refused = there.send(alice.id(), "hello".into()).await;
+    assert!(matches!(refused, Err(RequestError::Refused(_))), "{refused:?}");
+    let mut messages = here.messages();
+    let reader = tokio::spawn(async move {
+        let message = messages.recv().await.unwrap();
+        let (from, text) = (message.from, message.payload.clone());
+        message.reply("yes?");
+        (from, text)
+    });
+    assert_eq!(there.send(alice.id(), "hello".into()).await.unwrap(), "yes?");
+    assert_eq!(reader.await.unwrap(), (bob.id(), "hello".into()));
+    let long = vec![0; arcwise::MAX_DIRECT + 1];
+    assert!(matches!(there.send(alice.id(), long.into()).await, Err(RequestError::TooLarge(_))));
+
+    here.publish(vec![aspect(5, true)]).await.unwrap();
+    let found = there.query(alice.id(), aspect(5, true).entry).await.unwrap();
+    assert_eq!(found[0].author(), Some(alice.id().0));
+    assert!(there.query(alice.id(), EntryAddress([0; 32])).await.unwrap().is_empty());
+    let nobody = arcwise::NodeId([1; 32]);
+    let outcome = there.query(nobody, EntryAddress([0; 32])).await;
+    assert!(matches!(outcome, Err(RequestError::NotConnected)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_may_open_at_once() {
+    let folders: Vec<TempDir> = (0..2).map(|_| TempDir::new().unwrap()).collect();
+    let (alice, bob) = (open(&folders[0]).await, open(&folders[1]).await);
+    let here = alice.create_space("test").await.unwrap();
+    let mut bobs = bob.events();
+    let there = bob.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
+    in_sync(&mut bobs).await;
+    for _ in 0..50 {
+        let options = SyncOptions { full: true, ..Default::default() };
+        let (a, b) = tokio::join!(here.sync(bob.id(), options), there.sync(alice.id(), options));
+        assert!(a.unwrap().in_sync() && b.unwrap().in_sync());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_aspects_and_one_hot_entry() {
+    let folders: Vec<TempDir> = (0..2).map(|_| TempDir::new().unwrap()).collect();
+    let (alice, bob) = (open(&folders[0]).await, open(&folders[1]).await);
+    let here = alice.create_space("test").await.unwrap();
+    let entry = EntryAddress([3; 32]);
+    let large = |n: u8| NewAspect {
+        entry,
+        kind: 2,
+        data: vec![n; arcwise::MAX_ASPECT_DATA].into(),
+        signed: n % 2 == 0,
+    };
+    let keys: Vec<AspectKey> = here.publish((0..40).map(large).collect()).await.unwrap();
+    let mut bobs = bob.events();
+    let there = bob.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
+    in_sync(&mut bobs).await;
+    assert_eq!(there.status().stats.count, 40);
+    assert_eq!(there.entry(entry).await.unwrap().len(), 40);
+    assert!(keys.iter().all(|key| key.location == keys[0].location));
+    // Over the limit: refused, and nothing of the batch is stored.
+    let mut over = large(41);
+    over.data = vec![0; arcwise::MAX_ASPECT_DATA + 1].into();
+    assert!(here.publish(vec![large(42), over]).await.is_err());
+    assert_eq!(here.status().stats.count, 40);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_folder_one_node() {
+    let folder = TempDir::new().unwrap();
+    let node = open(&folder).await;
+    let second = Node::open(Config::new(folder.path()).loopback()).await;
+    assert!(matches!(second, Err(OpenError::Store(_))), "{second:?}");
+    let space = node.create_space("test").await.unwrap();
+    let own = node.ticket(&space.id()).unwrap();
+    assert!(matches!(node.join(&own).await, Err(JoinError::OwnTicket)));
+
+    // A port that is taken.
+    let other = TempDir::new().unwrap();
+    let mut config = Config::new(other.path());
+    config.listen = node.listening();
+    let taken = Node::open(config).await;
+    assert!(matches!(taken, Err(OpenError::Listen { .. })), "{taken:?}");
+}
