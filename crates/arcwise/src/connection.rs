@@ -208,6 +208,8 @@ async fn blame(
     let tell = async {
         writer.write(&fault.message().into()).await?;
         writer.finish();
+        // To close the connection would throw away what has not arrived yet.
+        writer.arrived().await;
         Ok::<_, FrameError>(())
     };
     let _ = timeout(Duration::from_secs(1), tell).await;

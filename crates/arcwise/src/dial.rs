@@ -8,7 +8,7 @@ use tokio::{sync::Notify, time::timeout};
 
 use crate::{
     connection::{self, ALPN, jitter},
-    node::Inner,
+    node::{Inner, UnreachablePeer},
     peer::{Peer, lock},
 };
 
@@ -29,6 +29,8 @@ const MAX_PEERS: usize = 1024;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PeerRecord {
     pub(crate) addresses: Vec<TransportAddr>,
+    /// Why it could not be reached the last time. Not kept in the store.
+    pub(crate) failure: Option<String>,
 }
 
 impl PeerRecord {
@@ -38,7 +40,24 @@ impl PeerRecord {
     ) -> Self {
         let addresses = addresses.into_iter().map(TransportAddr::Ip);
         let relays = relays.into_iter().map(TransportAddr::Relay);
-        Self { addresses: addresses.chain(relays).collect() }
+        Self { addresses: addresses.chain(relays).collect(), failure: None }
+    }
+
+    pub(crate) fn unreachable(&self, id: NodeId) -> UnreachablePeer {
+        let addresses = self.addresses.iter().filter_map(|address| match address {
+            TransportAddr::Ip(address) => Some(*address),
+            _ => None,
+        });
+        let relays = self.addresses.iter().filter_map(|address| match address {
+            TransportAddr::Relay(url) => Some(url.clone()),
+            _ => None,
+        });
+        UnreachablePeer {
+            id,
+            addresses: addresses.collect(),
+            relays: relays.collect(),
+            failure: self.failure.clone(),
+        }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -58,7 +77,7 @@ impl PeerRecord {
             ("relay", url) => url.parse().ok().map(TransportAddr::Relay),
             _ => None,
         };
-        Self { addresses: text.lines().filter_map(address).collect() }
+        Self { addresses: text.lines().filter_map(address).collect(), failure: None }
     }
 
     /// Puts what is newer in front.
@@ -110,7 +129,7 @@ impl Inner {
     /// A connection works: the node will find this peer again.
     pub(crate) fn remember(self: &Arc<Self>, peer: &Peer) {
         let (inner, id) = (self.clone(), peer.id);
-        let record = PeerRecord { addresses: peer.addresses() };
+        let record = PeerRecord { addresses: peer.addresses(), failure: None };
         self.spawn(async move {
             let learnt = crate::ingest::blocking({
                 let inner = inner.clone();
@@ -121,6 +140,13 @@ impl Inner {
                 Err(error) => tracing::error!(%error, "a peer's address was not remembered"),
             }
         });
+    }
+
+    fn not_reached(&self, id: NodeId, failure: String) {
+        tracing::debug!(peer = %id.short(), failure, "dialling failed");
+        if let Some(record) = lock(&self.known).get_mut(&id) {
+            record.failure = Some(failure);
+        }
     }
 
     /// Sees to it that a connection to the peer is kept; tries at once where one is being waited
@@ -168,11 +194,14 @@ async fn keep(inner: Arc<Inner>, id: NodeId, hurry: Arc<Notify>) {
         match result {
             Ok(Ok(conn)) => {
                 wait = RETRY.0;
+                if let Some(record) = lock(&inner.known).get_mut(&id) {
+                    record.failure = None;
+                }
                 connection::run(&inner, conn).await;
                 continue;
             }
-            Ok(Err(error)) => tracing::debug!(peer = %id.short(), %error, "dialling failed"),
-            Err(_) => tracing::debug!(peer = %id.short(), "dialling took too long"),
+            Ok(Err(error)) => inner.not_reached(id, format!("{error:#}")),
+            Err(_) => inner.not_reached(id, format!("no answer within {} s", ATTEMPT.as_secs())),
         }
         wait = jitter((wait * 2).clamp(RETRY.0, RETRY.1));
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use arcwise_proto::wire::{Header, Kind, Message, WireError};
 use bytes::BytesMut;
-use iroh::endpoint::{RecvStream, SendStream};
+use iroh::endpoint::{RecvStream, SendStream, VarInt};
 
 use crate::{
     event::{Direction, Frame},
@@ -82,15 +82,26 @@ impl FrameReader {
     }
 }
 
-/// Writes messages.
+/// Writes messages. Dropped without [`FrameWriter::finish`], it resets the stream, so that the peer
+/// does not take what was broken off for what is complete.
 pub(crate) struct FrameWriter {
     peer: Arc<Peer>,
     send: SendStream,
+    finished: bool,
+}
+
+impl Drop for FrameWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            // Fails only where the stream is gone already.
+            let _ = self.send.reset(VarInt::from_u32(0));
+        }
+    }
 }
 
 impl FrameWriter {
     pub(crate) fn new(peer: Arc<Peer>, send: SendStream) -> Self {
-        Self { peer, send }
+        Self { peer, send, finished: false }
     }
 
     /// Waits while the peer has no room for more.
@@ -101,10 +112,17 @@ impl FrameWriter {
         self.send.write_chunk(frame).await.map_err(|error| FrameError::Lost(error.to_string()))
     }
 
+    /// Waits until the peer has everything of a finished stream, or wants no more of it.
+    pub(crate) async fn arrived(&mut self) {
+        // Fails only where the connection is gone already.
+        let _ = self.send.stopped().await;
+    }
+
     /// Ends the stream; what was written before still arrives.
     pub(crate) fn finish(&mut self) {
         // Fails only where the stream is gone already.
         let _ = self.send.finish();
+        self.finished = true;
     }
 }
 

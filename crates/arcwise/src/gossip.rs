@@ -271,6 +271,8 @@ async fn drive(
             };
         }
         if let Some(report) = next {
+            // The end of our stream may still be in the queue.
+            tell(writer, writing).await;
             return Ok(report);
         }
 

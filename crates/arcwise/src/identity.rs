@@ -1,7 +1,7 @@
-//! The node's secret key, kept in its folder.
+//! A node's folder, and the secret key in it.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
     path::Path,
 };
@@ -9,6 +9,29 @@ use std::{
 use crate::error::OpenError;
 
 const FILE: &str = "key";
+
+/// Whether a node was made here.
+pub(crate) fn exists(folder: &Path) -> bool {
+    folder.join(FILE).exists()
+}
+
+/// Makes the folder where it is missing, for its owner alone: it will hold what lets others into
+/// spaces. One that is there stays as it is.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), OpenError> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder).map_err(|source| {
+        arcwise_store::OpenError::Folder { path: folder.to_owned(), source }.into()
+    })
+}
+
+/// Reads the key.
+pub(crate) fn load(folder: &Path) -> Result<[u8; 32], OpenError> {
+    let path = folder.join(FILE);
+    read(&path).map_err(|source| OpenError::Identity { path, source })
+}
 
 /// Reads the key, or makes one where there is none. Only the owner may read the file.
 pub(crate) fn load_or_create(folder: &Path) -> Result<[u8; 32], OpenError> {
@@ -61,7 +84,10 @@ mod tests {
     #[test]
     fn a_key_is_made_once_and_kept() {
         let folder = tempfile::tempdir().unwrap();
+        assert!(!exists(folder.path()) && load(folder.path()).is_err());
         let key = load_or_create(folder.path()).unwrap();
+        assert!(exists(folder.path()));
+        assert_eq!(load(folder.path()).unwrap(), key);
         assert_eq!(load_or_create(folder.path()).unwrap(), key);
         #[cfg(unix)]
         {

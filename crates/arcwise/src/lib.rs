@@ -53,7 +53,7 @@ pub use config::Config;
 pub use error::{CreateError, JoinError, OpenError, RequestError, SyncError};
 pub use event::{Direction, Event, Frame, Source};
 pub use iroh::RelayUrl;
-pub use node::{Node, NodeStatus};
+pub use node::{Node, NodeStatus, UnreachablePeer};
 pub use peer::{PeerSpaceStatus, PeerStatus};
 pub use request::DirectMessage;
 pub use space::{NewAspect, PublishError, Space, SpaceStatus, SyncOptions};

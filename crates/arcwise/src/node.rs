@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     ops::Deref,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use std::{
 use arcwise_proto::{ArcSet, AuthorKey, NodeId, SpaceId, Time, session::LocalSpace};
 use arcwise_store::{Store, StoreError};
 use iroh::{
-    Endpoint, RelayMode, SecretKey,
+    Endpoint, RelayMode, RelayUrl, SecretKey,
     endpoint::{QuicTransportConfig, VarInt, presets},
 };
 use tokio::{
@@ -113,10 +114,46 @@ pub struct NodeStatus {
     /// Its connected peers.
     pub peers: Vec<PeerStatus>,
     /// Peers that it knows and keeps trying to reach.
-    pub unreachable: Vec<NodeId>,
+    pub unreachable: Vec<UnreachablePeer>,
+}
+
+/// A known peer to which there is no connection.
+#[derive(Clone, Debug)]
+pub struct UnreachablePeer {
+    /// Who it is.
+    pub id: NodeId,
+    /// The IP addresses that are tried.
+    pub addresses: Vec<SocketAddr>,
+    /// The relays that are tried.
+    pub relays: Vec<RelayUrl>,
+    /// Why the last attempt failed, for people; `None` while there was none yet.
+    pub failure: Option<String>,
 }
 
 impl Node {
+    /// Whether there is a node in this folder.
+    pub fn exists(folder: &Path) -> bool {
+        identity::exists(folder)
+    }
+
+    /// Makes a node in the folder of `config`, without starting it, and gives its id. One that is
+    /// there already, and may be running, stays as it is.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn init(config: &Config) -> Result<NodeId, OpenError> {
+        let (folder, options) = (config.folder.clone(), config.store.clone());
+        let secret = blocking(move || {
+            if identity::exists(&folder) {
+                return identity::load(&folder);
+            }
+            identity::make_folder(&folder)?;
+            let _store = Store::open(&folder, options)?;
+            identity::load_or_create(&folder)
+        });
+        Ok(NodeId(AuthorKey::from_bytes(&secret.await?).author()))
+    }
+
     /// Opens the node whose data is in the folder of `config`, or makes a new one there. It listens,
     /// and reconnects to the peers it knows.
     ///
@@ -125,6 +162,7 @@ impl Node {
     pub async fn open(config: Config) -> Result<Node, OpenError> {
         let (folder, options) = (config.folder.clone(), config.store.clone());
         let (store, secret) = blocking(move || {
+            identity::make_folder(&folder)?;
             let store = Store::open(&folder, options)?;
             let secret = identity::load_or_create(&folder)?;
             Ok::<_, OpenError>((store, secret))
@@ -269,18 +307,26 @@ impl Node {
     /// How the node stands.
     pub fn status(&self) -> NodeStatus {
         let peers = self.peers();
-        let known: Vec<NodeId> = lock(&self.running.known).keys().copied().collect();
+        let mut unreachable: Vec<_> =
+            lock(&self.running.known).iter().map(|(id, record)| record.unreachable(*id)).collect();
+        unreachable.retain(|known| peers.iter().all(|peer| peer.id != known.id));
         NodeStatus {
             id: self.id(),
             listening: self.listening(),
             running_for: self.running.started.0.elapsed(),
             spaces: self.spaces().iter().map(Space::status).collect(),
-            unreachable: known
-                .into_iter()
-                .filter(|id| peers.iter().all(|peer| peer.id != *id))
-                .collect(),
+            unreachable,
             peers,
         }
+    }
+
+    /// Bytes free on the disk that the node's folder is on.
+    ///
+    /// # Errors
+    /// Where the operating system does not say.
+    pub async fn free_space(&self) -> Result<u64, StoreError> {
+        let store = self.running.store.clone();
+        blocking(move || store.free_space()).await
     }
 
     /// Asks a connected peer for a sign of life; gives the time until it came.

@@ -157,9 +157,7 @@ pub(crate) async fn answer_direct(
     }
     match replied.await {
         Ok(payload) => writer.write(&Direct { space: 0, payload }.into()).await,
-        Err(_) => {
-            refuse(writer, ErrorCode::Refused, "no application here answers messages").await
-        }
+        Err(_) => refuse(writer, ErrorCode::Refused, "no application here answers messages").await,
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use arcwise_proto::{
-    ArcSet, Aspect, AspectError, AspectKey, EntryAddress, NodeId, SpaceId, Time,
+    ArcSet, Aspect, AspectError, AspectKey, EntryAddress, Location, NodeId, SpaceId, Time,
     limits::MAX_DIRECT,
     session::{LocalSpace, Report},
 };
@@ -174,6 +174,19 @@ impl Space {
         blocking(move || state.store.entry(&entry)).await
     }
 
+    /// All aspects of each of these entries, in the places of their addresses, from the local store.
+    /// They are all read into memory.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn entries(
+        &self,
+        entries: Vec<EntryAddress>,
+    ) -> Result<Vec<Vec<Aspect>>, StoreError> {
+        let state = self.state.clone();
+        blocking(move || entries.iter().map(|entry| state.store.entry(entry)).collect()).await
+    }
+
     /// Up to `limit` aspects in the order in which this node stored them, after the given local
     /// sequence number, each with its own.
     ///
@@ -182,6 +195,18 @@ impl Space {
     pub async fn since(&self, after: u64, limit: usize) -> Result<Vec<(u64, Aspect)>, StoreError> {
         let state = self.state.clone();
         blocking(move || state.store.since(after, limit)).await
+    }
+
+    /// The connected peers that are in this space. Those that claim to hold `location` come first;
+    /// the others may have something of it nonetheless.
+    pub fn peers_at(&self, location: Location) -> Vec<NodeId> {
+        let id = self.id();
+        let mut claims: Vec<_> = lock(&self.node.peers)
+            .values()
+            .filter_map(|peer| Some((!peer.space(&id)?.store.contains(location), peer.id)))
+            .collect();
+        claims.sort_unstable();
+        claims.into_iter().map(|(_, peer)| peer).collect()
     }
 
     /// All aspects of an entry, asked of one connected peer. They are verified, not stored.

@@ -1,0 +1,237 @@
+//! A cold sync between two processes, each with a durable store.
+
+use std::{path::PathBuf, process::Stdio, time::Instant};
+
+use anyhow::Context;
+use arcwise::{Config, EntryAddress, Event, NewAspect, Node, Ticket};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, stdin},
+    process::{Child, ChildStdin, ChildStdout, Command},
+    sync::broadcast::error::RecvError,
+};
+
+use crate::machine;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// How many aspects.
+    #[arg(long, default_value_t = 10_000)]
+    aspects: u64,
+    /// Bytes of data in each.
+    #[arg(long, default_value_t = 1024)]
+    size: usize,
+    /// How often; the table shows every run.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Where the stores go; by default the system's folder for temporary files.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// Internal: which of the two processes this is.
+    #[arg(long, hide = true)]
+    role: Option<Role>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Role {
+    Full,
+    Empty,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Ready {
+    ticket: String,
+    insert_seconds: f64,
+}
+
+/// What one of the two processes measured.
+#[derive(Serialize, Deserialize)]
+struct Measured {
+    /// From the call to `join` to the event `InSync`, everything durable.
+    seconds: f64,
+    sent_bytes: u64,
+    received_bytes: u64,
+    peak_memory: u64,
+    memory_before: u64,
+    cpu_seconds: f64,
+    stored: u64,
+    stored_bytes: u64,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    match args.role {
+        Some(Role::Full) => full(&args).await,
+        Some(Role::Empty) => empty(&args).await,
+        None => compare(&args).await,
+    }
+}
+
+async fn compare(args: &Args) -> anyhow::Result<()> {
+    println!(
+        "| aspects | bytes each | wall s | aspects/s | wire/data | full: peak MB, CPU s | empty: peak MB, CPU s | insert at the source, aspects/s |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    for _ in 0..args.runs {
+        let folder = match &args.folder {
+            Some(folder) => tempfile::tempdir_in(folder)?,
+            None => tempfile::tempdir()?,
+        };
+        let mut full = Process::start(args, "full", folder.path().join("full"))?;
+        let ready: Ready = full.read().await?;
+        let mut empty = Process::start(args, "empty", folder.path().join("empty"))?;
+        empty.write(&ready.ticket).await?;
+        let there: Measured = empty.read().await?;
+        full.write("report").await?;
+        let here: Measured = full.read().await?;
+        (full.end().await?, empty.end().await?);
+        anyhow::ensure!(there.stored == args.aspects, "{} aspects arrived", there.stored);
+        let data = (args.aspects * args.size as u64) as f64;
+        println!(
+            "| {} | {} | {:.2} | {:.0} | {:.3} | {:.0}, {:.1} | {:.0}, {:.1} | {:.0} |",
+            args.aspects,
+            args.size,
+            there.seconds,
+            args.aspects as f64 / there.seconds,
+            (there.received_bytes + there.sent_bytes) as f64 / data,
+            here.peak_memory as f64 / 1e6,
+            here.cpu_seconds,
+            there.peak_memory as f64 / 1e6,
+            there.cpu_seconds,
+            args.aspects as f64 / ready.insert_seconds,
+        );
+    }
+    Ok(())
+}
+
+/// A child process that speaks JSON lines.
+struct Process {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    fn start(args: &Args, role: &str, folder: PathBuf) -> anyhow::Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["cold-sync", "--role", role])
+            .args(["--aspects", &args.aspects.to_string()])
+            .args(["--size", &args.size.to_string()])
+            .arg("--folder")
+            .arg(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let input = child.stdin.take().context("a pipe")?;
+        let output = BufReader::new(child.stdout.take().context("a pipe")?).lines();
+        Ok(Self { child, input, output })
+    }
+
+    async fn read<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
+        let line = self.output.next_line().await?.context("the process ended early")?;
+        Ok(serde_json::from_str(&line)?)
+    }
+
+    async fn write(&mut self, line: &str) -> anyhow::Result<()> {
+        self.input.write_all(format!("{line}\n").as_bytes()).await?;
+        Ok(self.input.flush().await?)
+    }
+
+    async fn end(mut self) -> anyhow::Result<()> {
+        drop(self.input);
+        anyhow::ensure!(self.child.wait().await?.success(), "a process failed");
+        Ok(())
+    }
+}
+
+async fn open(args: &Args) -> anyhow::Result<Node> {
+    let folder = args.folder.clone().context("a folder")?;
+    Ok(Node::open(Config::new(folder).loopback()).await?)
+}
+
+fn say(value: impl Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(&value)?);
+    Ok(())
+}
+
+/// Holds everything, and waits until it is asked what it cost.
+async fn full(args: &Args) -> anyhow::Result<()> {
+    let node = open(args).await?;
+    let space = node.create_space("bench").await?;
+    let start = Instant::now();
+    let mut random = Random(1);
+    for first in (0..args.aspects).step_by(1000) {
+        let batch = (first..args.aspects.min(first + 1000)).map(|_| NewAspect {
+            entry: EntryAddress(random.bytes(32).try_into().unwrap_or([0; 32])),
+            kind: 1,
+            data: random.bytes(args.size).into(),
+            signed: false,
+        });
+        space.publish(batch.collect()).await?;
+    }
+    let insert_seconds = start.elapsed().as_secs_f64();
+    let ticket = node.ticket(&space.id()).context("a ticket")?.to_string();
+    machine::reset_peak();
+    let (before, cpu) = (machine::memory().unwrap_or(0), machine::cpu_seconds().unwrap_or(0.0));
+    say(Ready { ticket, insert_seconds })?;
+    let mut lines = BufReader::new(stdin()).lines();
+    lines.next_line().await?;
+    report(&node, Instant::now(), before, cpu)?;
+    lines.next_line().await?;
+    node.shutdown().await;
+    Ok(())
+}
+
+/// Joins, and measures until it holds everything.
+async fn empty(args: &Args) -> anyhow::Result<()> {
+    let node = open(args).await?;
+    let mut events = node.events();
+    let mut lines = BufReader::new(stdin()).lines();
+    let ticket: Ticket = lines.next_line().await?.context("a ticket")?.parse()?;
+    let (before, cpu) = (machine::memory().unwrap_or(0), machine::cpu_seconds().unwrap_or(0.0));
+    let start = Instant::now();
+    node.join(&ticket).await?;
+    loop {
+        match events.recv().await {
+            Ok(Event::InSync { .. }) => break,
+            Ok(Event::SyncFailed { reason, .. }) => eprintln!("a session failed: {reason}"),
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    report(&node, start, before, cpu)?;
+    lines.next_line().await?;
+    node.shutdown().await;
+    Ok(())
+}
+
+fn report(node: &Node, start: Instant, memory_before: u64, cpu: f64) -> anyhow::Result<()> {
+    let seconds = start.elapsed().as_secs_f64();
+    let status = node.status();
+    let space = status.spaces.first().context("a space")?;
+    say(Measured {
+        seconds,
+        sent_bytes: status.peers.iter().map(|peer| peer.sent_bytes).sum(),
+        received_bytes: status.peers.iter().map(|peer| peer.received_bytes).sum(),
+        peak_memory: machine::peak_memory().unwrap_or(0),
+        memory_before,
+        cpu_seconds: machine::cpu_seconds().unwrap_or(0.0) - cpu,
+        stored: space.stats.count,
+        stored_bytes: space.stats.bytes,
+    })
+}
+
+/// Bytes that do not compress (xorshift64*), the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let words = std::iter::repeat_with(|| {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            self.0.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes()
+        });
+        words.flatten().take(len).collect()
+    }
+}
