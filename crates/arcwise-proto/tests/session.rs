@@ -430,3 +430,33 @@ fn an_honest_peer_may_ask_before_we_have_counted_what_is_answered() {
     }
     assert_eq!(held(&alice), held(&bob));
 }
+
+/// `n` keys, the least and the greatest there are among them, under one aspect: good for lists alone.
+fn from_end_to_end(n: usize) -> Memory {
+    let between =
+        (1..n as u32 - 1).map(|at| AspectKey { location: Location(at), ..AspectKey::MIN });
+    let keys = between.chain([AspectKey::MIN, AspectKey::MAX]);
+    let rows = keys.map(|key| (key, (1, numbered(0))));
+    Memory { epoch: 1, rows: rows.collect(), count: n as u64 }
+}
+
+#[test]
+fn pages_end_exactly_at_the_end_of_the_ring() {
+    // The last page is full, lacks one, or has one: Alice's hashes, and what Bob answers with.
+    for n in [PAGE_KEYS - 1, PAGE_KEYS, PAGE_KEYS + 1, 2 * PAGE_KEYS] {
+        let mut alice = End::new(from_end_to_end(n), ArcSet::full());
+        let mut bob = End::new(from_end_to_end(n), ArcSet::full());
+        alice.open(ArcSet::full(), Constraints::default());
+        assert_eq!(alice.outbox.len(), n.div_ceil(PAGE_KEYS), "no page more than it takes");
+        run(&mut alice, &mut bob, &mut in_order);
+        assert_eq!(alice.report.map(|report| (report.listed, report.heard)), Some((n as u64, 0)));
+
+        let mut alice = End::new(Memory::default(), ArcSet::full());
+        let mut bob = End::new(from_end_to_end(n), ArcSet::full());
+        alice.open(ArcSet::full(), Constraints::default());
+        // She has them all from another peer by the time his lists come, so none is asked for.
+        alice.store = from_end_to_end(n);
+        run(&mut alice, &mut bob, &mut in_order);
+        assert_eq!(alice.report.map(|report| (report.listed, report.heard)), Some((0, n as u64)));
+    }
+}

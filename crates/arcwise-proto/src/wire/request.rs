@@ -72,7 +72,7 @@ pub enum ErrorCode {
     Busy,
     /// Both opened a session at the same moment; the other one goes on.
     Superseded,
-    /// An aspect that was not asked for, or whose signature does not hold.
+    /// An aspect that was not asked for, or changed on the way.
     BadAspect,
     /// Nothing moved for too long.
     Timeout,

@@ -5,6 +5,7 @@ pub(crate) mod any;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::path::Path;
 
 use arcwise_proto::{
     Aspect, AspectKey, EntryAddress, SpaceId, Time,
@@ -61,12 +62,12 @@ impl Holdings for Memory {
         filter: &Filter,
         limit: usize,
     ) -> Result<Vec<AspectKey>, Infallible> {
-        let passes = |(count, aspect): &&(u64, Aspect)| {
+        let passes = |(_, (count, aspect)): &(&AspectKey, &(u64, Aspect))| {
             filter.published_since.is_none_or(|t| aspect.published() >= t)
                 && filter.stored_after.is_none_or(|after| *count > after)
         };
-        let rows = self.rows.range(first..=last).map(|(_, row)| row).filter(passes);
-        Ok(rows.take(limit).map(|(_, aspect)| aspect.key()).collect())
+        let rows = self.rows.range(first..=last).filter(passes);
+        Ok(rows.take(limit).map(|(key, _)| *key).collect())
     }
 
     fn lacks(&self, keys: &[AspectKey]) -> Result<Vec<AspectKey>, Infallible> {
@@ -106,6 +107,8 @@ pub(crate) struct End {
     pub(crate) outbox: VecDeque<Wire>,
     pub(crate) report: Option<Report>,
     pub(crate) arcs: ArcSet,
+    /// The other end's number for the space.
+    pub(crate) number: u32,
     /// Aspects handed over to be stored, not durable yet.
     pub(crate) storing: VecDeque<Vec<Aspect>>,
     /// Answers that have not been sent yet.
@@ -123,6 +126,7 @@ impl End {
             outbox: VecDeque::new(),
             report: None,
             arcs,
+            number: 7,
             storing: VecDeque::new(),
             answering: VecDeque::new(),
             max_wants: MAX_WANTS,
@@ -135,7 +139,7 @@ impl End {
 
     pub(crate) fn open(&mut self, arcs: ArcSet, constraints: Constraints) {
         let terms = self.terms(arcs);
-        let Ok(session) = Session::open(Time::ZERO, terms, 7, constraints, &self.store);
+        let Ok(session) = Session::open(Time::ZERO, terms, self.number, constraints, &self.store);
         self.session = Some(session);
         self.collect();
     }
@@ -268,5 +272,28 @@ impl ControlEnd {
                 told => self.told.push_back(told),
             }
         }
+    }
+}
+
+/// Compares a recorded file of `tests/` with what the code says now, or rewrites it where the
+/// environment variable `flag` is set.
+pub(crate) fn settle(flag: &str, path: &str, now: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(path);
+    if std::env::var_os(flag).is_some() {
+        return std::fs::write(&path, now).unwrap();
+    }
+    let recorded = std::fs::read_to_string(&path).unwrap_or_default();
+    let lines = |text: &str| text.lines().map(str::to_owned).chain([String::new()]).collect();
+    let (old, new): (Vec<_>, Vec<_>) = (lines(&recorded), lines(now));
+    if let Some(at) = (0..old.len().max(new.len())).find(|&at| old.get(at) != new.get(at)) {
+        let shown = |lines: &[String]| lines.get(at).cloned().unwrap_or_default();
+        panic!(
+            "{}:{} differs; if that is meant, run again with {flag}=1 and review the diff\n\
+             recorded: {}\n     now: {}",
+            path.display(),
+            at + 1,
+            shown(&old),
+            shown(&new),
+        );
     }
 }

@@ -1,0 +1,282 @@
+//! Messages and their frames.
+
+use std::time::Duration;
+
+use arcwise_proto::{
+    Aspect, AspectHash, AspectKey, EntryAddress, Location, Time,
+    ring::{ArcSet, RingArc},
+    session::Position,
+    wire::{
+        ArcRequest, ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse, Direct,
+        ErrorCode, ErrorMessage, Handshake, Hello, Kind, Message, Open, Page, Ping, Pong, Query,
+    },
+};
+
+use crate::{File, SPACE, hex, model::decode, scattered, signed, unsigned};
+
+/// A value of JSON.
+enum Json {
+    Number(u64),
+    Bool(bool),
+    Text(String),
+    List(Vec<Json>),
+    Object(Vec<(&'static str, Json)>),
+}
+use Json::{Bool, List, Number, Object, Text};
+
+impl std::fmt::Display for Json {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sequence =
+            |open, parts: Vec<String>, close| format!("{open}{}{close}", parts.join(", "));
+        f.write_str(&match self {
+            Number(n) => n.to_string(),
+            Bool(b) => b.to_string(),
+            Text(text) => format!("{text:?}"),
+            List(list) => sequence('[', list.iter().map(Json::to_string).collect(), ']'),
+            Object(members) => {
+                let member = |(name, value): &(&str, Json)| format!("{name:?}: {value}");
+                sequence('{', members.iter().map(member).collect(), '}')
+            }
+        })
+    }
+}
+
+fn bytes(bytes: &[u8]) -> Json {
+    Text(hex(bytes))
+}
+
+fn all_bytes<T: AsRef<[u8]>>(all: impl IntoIterator<Item = T>) -> Json {
+    List(all.into_iter().map(|one| bytes(one.as_ref())).collect())
+}
+
+fn arcs(set: &ArcSet) -> Json {
+    let arc = |arc: RingArc| {
+        Object(vec![("start", Number(arc.start().0.into())), ("len", Number(arc.len()))])
+    };
+    Object(vec![("arcs", List(set.arcs().into_iter().map(arc).collect()))])
+}
+
+fn groups(keys: &[AspectKey]) -> Json {
+    let group = |keys: &[AspectKey]| {
+        let hashes: Vec<u8> = keys.iter().flat_map(|key| key.hash.0).collect();
+        let location = Number(keys[0].location.0.into());
+        Object(vec![("location", location), ("hashes", bytes(&hashes))])
+    };
+    List(keys.chunk_by(|a, b| a.location == b.location).map(group).collect())
+}
+
+fn position(position: Position) -> Json {
+    Object(vec![("epoch", Number(position.epoch)), ("count", Number(position.count))])
+}
+
+fn encodings(aspects: &[Aspect]) -> Json {
+    all_bytes(aspects.iter().map(Aspect::encoding))
+}
+
+/// The fields as the schema names them; what is absent is left out.
+pub(crate) fn fields(message: &Message) -> String {
+    let fields = Object(match message {
+        Message::Hello(m) => vec![
+            ("version_min", Number(m.version_min.into())),
+            ("version_max", Number(m.version_max.into())),
+            ("capabilities", Number(m.capabilities)),
+            ("max_wants", Number(m.max_wants.into())),
+            ("clock", Number(m.clock.as_micros())),
+            ("agent", Text(m.agent.clone())),
+            ("tags", all_bytes(&m.tags)),
+        ],
+        Message::Handshake(m) => vec![
+            ("tag", bytes(&m.tag)),
+            ("space", Number(m.space.into())),
+            ("store", arcs(&m.store)),
+            ("target", arcs(&m.target)),
+            ("query", arcs(&m.query)),
+            ("count", Number(m.count)),
+            ("bytes", Number(m.bytes)),
+        ],
+        Message::ArcRequest(m) => {
+            let open = m.open.as_ref().map(|open| {
+                let mut fields =
+                    vec![("space", Number(open.space.into())), ("arcs", arcs(&open.arcs))];
+                let since = open.published_since.map(|at| Number(at.as_micros()));
+                fields.extend(since.map(|since| ("published_since", since)));
+                fields.extend(open.stored_after.map(|after| ("stored_after", position(after))));
+                fields.push(("position", position(open.position)));
+                ("open", Object(fields))
+            });
+            let mut page = vec![("groups", groups(&m.page.keys))];
+            page.push(match m.page.through {
+                None => ("last", Bool(true)),
+                Some(key) => {
+                    let location = ("location", Number(key.location.0.into()));
+                    ("through", Object(vec![location, ("hash", bytes(key.hash.as_bytes()))]))
+                }
+            });
+            open.into_iter().chain([("page", Object(page))]).collect()
+        }
+        Message::ArcResponse(m) => {
+            let position = m.position.map(|at| ("position", position(at)));
+            let known = [("groups", groups(&m.keys)), ("last", Bool(m.last))];
+            known.into_iter().chain(position).collect()
+        }
+        Message::AspectDataRequest(m) => vec![("groups", groups(&m.keys))],
+        Message::AspectDataResponse(m) => {
+            vec![("aspects", encodings(&m.aspects)), ("gone", groups(&m.gone))]
+        }
+        Message::AspectBroadcast(m) => {
+            vec![("space", Number(m.space.into())), ("aspects", encodings(&m.aspects))]
+        }
+        Message::Direct(m) => {
+            vec![("space", Number(m.space.into())), ("payload", bytes(&m.payload))]
+        }
+        Message::Query(m) => {
+            vec![("space", Number(m.space.into())), ("entry", bytes(m.entry.as_bytes()))]
+        }
+        Message::Ping(Ping(nonce)) | Message::Pong(Pong(nonce)) => vec![("nonce", Number(*nonce))],
+        Message::Error(m) => vec![
+            // The codes stand in the order of their numbers.
+            ("code", Number(m.code as u64)),
+            ("detail", Text(m.detail.clone())),
+            ("retry_after_ms", Number(m.retry_after.as_millis() as u64)),
+        ],
+    });
+    fields.to_string()
+}
+
+fn key(location: u32, hash: u8) -> AspectKey {
+    AspectKey { location: Location(location), hash: AspectHash([hash; 32]) }
+}
+
+fn set(arcs: &[(u32, u64)]) -> ArcSet {
+    arcs.iter().map(|(start, len)| RingArc::new(Location(*start), *len).unwrap()).collect()
+}
+
+fn messages() -> Vec<(&'static str, Message)> {
+    let hello = |tags: Vec<_>| Hello {
+        version_min: 0,
+        version_max: 3,
+        capabilities: u64::MAX,
+        max_wants: 16384,
+        clock: Time::from_micros(1_700_000_000_000_000),
+        agent: "arcwise/0.1.0".to_owned(),
+        tags,
+    };
+    let handshake = |store: ArcSet, target, query| Handshake {
+        tag: [0x77; 16],
+        space: 7,
+        store,
+        target,
+        query,
+        count: 1000,
+        bytes: 123_456,
+    };
+    let (full, empty) = (ArcSet::full(), ArcSet::empty());
+    let wrapping = set(&[(0xffff_fff0, 0x20), (0x4000_0000, 1)]);
+    let here = Position { epoch: 0x0102_0304_0506_0708, count: 42 };
+    let open = |arcs: &ArcSet, published_since, stored_after| Open {
+        space: 7,
+        arcs: arcs.clone(),
+        published_since,
+        stored_after,
+        position: here,
+    };
+    let request = |open: Option<Open>, keys: &[AspectKey], through| ArcRequest {
+        open,
+        page: Page { keys: keys.to_vec(), through },
+    };
+    let some = [key(0, 1), key(5, 2), key(5, 3), key(u32::MAX, 0xff)];
+    let (since, zero) = (Time::from_micros(1_600_000_000_000_000), Time::ZERO);
+    let start = Position { epoch: 0, count: 0 };
+    let response =
+        |keys: &[AspectKey], last, position| ArcResponse { keys: keys.to_vec(), last, position };
+    let data = |aspects: Vec<Aspect>, gone: &[AspectKey]| AspectDataResponse {
+        aspects,
+        gone: gone.to_vec(),
+    };
+    let direct = |space, payload: &'static [u8]| Direct { space, payload: payload.into() };
+    let error = |code, detail: &str, ms| ErrorMessage {
+        code,
+        detail: detail.to_owned(),
+        retry_after: Duration::from_millis(ms),
+    };
+    vec![
+        ("hello", hello(vec![[0x11; 16], [0x22; 16]]).into()),
+        ("hello without tags", Hello { agent: String::new(), ..hello(vec![]) }.into()),
+        ("handshake of a full node", handshake(full.clone(), full.clone(), full.clone()).into()),
+        ("handshake of a newcomer", handshake(empty.clone(), full.clone(), empty.clone()).into()),
+        ("handshake with two arcs, one over the top", {
+            handshake(wrapping.clone(), wrapping.clone(), full.clone()).into()
+        }),
+        ("opening and last page, nothing held", {
+            request(Some(open(&full, None, None)), &[], None).into()
+        }),
+        ("opening with arcs and constraints", {
+            let open = open(&wrapping, Some(since), Some(Position { epoch: 9, count: 8 }));
+            request(Some(open), &some[..1], None).into()
+        }),
+        ("opening with constraints that are zero, not absent", {
+            request(Some(open(&empty, Some(zero), Some(start))), &[], None).into()
+        }),
+        ("opening and first page of several", {
+            request(Some(open(&full, None, None)), &some[..3], Some(some[2])).into()
+        }),
+        ("a page that reaches further than its last hash", {
+            request(None, &some[..3], Some(key(6, 0))).into()
+        }),
+        ("an empty page that is not the last", request(None, &[], Some(key(1, 0))).into()),
+        ("a page up to right before the end of the ring", {
+            let mut hash = [0xff; 32];
+            hash[31] = 0xfe;
+            let through = AspectKey { location: Location(u32::MAX), hash: AspectHash(hash) };
+            request(None, &[], Some(through)).into()
+        }),
+        ("the last page", request(None, &some, None).into()),
+        ("a list of Bob's", response(&some, false, None).into()),
+        ("Bob's last list, empty", response(&[], true, Some(here)).into()),
+        ("Bob's last list, of a part of the arcs", response(&some[1..], true, None).into()),
+        ("wanting nothing", AspectDataRequest { keys: vec![] }.into()),
+        ("wanting some", AspectDataRequest { keys: some.to_vec() }.into()),
+        ("aspects", data(vec![unsigned(1, 2, b"hello"), signed(&SPACE, b"hello")], &[]).into()),
+        ("an aspect, and others are gone", {
+            data(vec![unsigned(0, 0, b"")], &[key(5, 2), key(5, 3)]).into()
+        }),
+        ("broadcast", {
+            AspectBroadcast { space: 7, aspects: vec![signed(&SPACE, b"news")] }.into()
+        }),
+        ("direct", direct(7, b"hello").into()),
+        ("reply to a direct", direct(0, b"hello yourself").into()),
+        ("direct without payload", direct(u32::MAX, b"").into()),
+        ("query", Query { space: 7, entry: EntryAddress(scattered(0x10)) }.into()),
+        ("ping", Ping(0x0102_0304_0506_0708).into()),
+        ("ping of zero", Ping(0).into()),
+        ("pong", Pong(u64::MAX).into()),
+        ("error", error(ErrorCode::Busy, "another session is under way", 200).into()),
+        ("error with a code alone", error(ErrorCode::UnknownPosition, "", 0).into()),
+        ("error of no code", error(ErrorCode::Unspecified, "grüße", u64::MAX).into()),
+    ]
+}
+
+pub(crate) fn type_of(kind: Kind) -> String {
+    format!("{} {kind}", kind as u8)
+}
+
+#[test]
+fn frames() {
+    let mut file = File::new(
+        "Messages and their frames, to be held against both ways.\n\
+         `fields` is JSON: names and structure are those of proto/arcwise.proto, bytes are\n\
+         hexadecimal, integers go up to 2^64-1, what is absent is left out. The frame is what this\n\
+         implementation writes: fields in the order of their numbers, defaults not written.",
+    );
+    for (name, message) in messages() {
+        let frame = message.encode();
+        assert_eq!(decode(frame.clone()), Ok(message.clone()), "{name}");
+        let values = [
+            ("type", type_of(message.kind())),
+            ("fields", fields(&message)),
+            ("frame", hex(&frame)),
+        ];
+        file.record(name, &values);
+    }
+    file.settle("frames.txt");
+}
