@@ -36,6 +36,6 @@ demo:
 ci:
     .ci/run
 
-# Run the benchmarks of the workspace
+# Measure: the programs in bench/
 bench *args:
-    cargo bench --workspace --locked {{ args }}
+    cargo run --release --manifest-path bench/Cargo.toml -- {{args}}

@@ -355,6 +355,10 @@ fn silence_is_timed_out() {
     let deadline = alice.session.as_ref().map(Session::deadline).unwrap();
     alice.input(Input::Timeout).unwrap();
     let session = alice.session.as_mut().unwrap();
+    // A part of a message is a sign of life.
+    session.handle(deadline, Input::Moved, &alice.store).unwrap();
+    session.handle(deadline, Input::Timeout, &alice.store).unwrap();
+    let deadline = session.deadline();
     assert!(matches!(
         session.handle(deadline, Input::Timeout, &alice.store),
         Err(SessionError::Peer(Fault::Idle))

@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     SyncOptions, broadcast,
     event::Event,
-    frame::{FrameError, FrameReader, FrameWriter},
+    frame::{self, FrameError, FrameReader, FrameWriter},
     gossip,
     node::Inner,
     peer::{Met, Peer},
@@ -253,8 +253,7 @@ fn start(inner: &Arc<Inner>, peer: &Arc<Peer>) {
 
 /// Serves a stream that the peer has opened: its first message says what for.
 async fn serve(inner: &Arc<Inner>, peer: &Arc<Peer>, send: SendStream, recv: RecvStream) {
-    let mut reader = FrameReader::new(peer.clone(), recv);
-    let mut writer = FrameWriter::new(peer.clone(), send);
+    let (mut reader, mut writer) = frame::pair(peer, (send, recv));
     let first = tokio::select! {
         first = timeout(HELLO, reader.expect()) => first,
         () = peer.gone.cancelled() => return,

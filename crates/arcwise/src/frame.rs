@@ -1,6 +1,12 @@
 //! Frames on QUIC streams.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use arcwise_proto::wire::{Header, Kind, Message, WireError};
 use bytes::BytesMut;
@@ -11,7 +17,7 @@ use crate::{
     peer::Peer,
 };
 
-/// Most bytes taken from a stream at a time.
+/// Most bytes taken from a stream or given to it at a time.
 const CHUNK: usize = 64 << 10;
 
 /// Why no more frames come.
@@ -44,11 +50,17 @@ pub(crate) struct FrameReader {
     peer: Arc<Peer>,
     recv: RecvStream,
     buffer: BytesMut,
+    moved: Arc<AtomicU64>,
 }
 
 impl FrameReader {
     pub(crate) fn new(peer: Arc<Peer>, recv: RecvStream) -> Self {
-        Self { peer, recv, buffer: BytesMut::new() }
+        Self { peer, recv, buffer: BytesMut::new(), moved: Arc::default() }
+    }
+
+    /// Bytes that have moved on the stream so far, both ways where it is one of a [`pair`].
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
     }
 
     /// The next message; `None` where the stream ended between two. May be dropped and called again
@@ -69,7 +81,10 @@ impl FrameReader {
             }
             let chunk = self.recv.read_chunk(missing.max(CHUNK)).await;
             match chunk.map_err(|error| FrameError::Lost(error.to_string()))? {
-                Some(chunk) => self.buffer.extend_from_slice(&chunk),
+                Some(chunk) => {
+                    self.moved.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                    self.buffer.extend_from_slice(&chunk);
+                }
                 None if self.buffer.is_empty() => return Ok(None),
                 None => return Err(WireError::Truncated.into()),
             }
@@ -88,6 +103,18 @@ pub(crate) struct FrameWriter {
     peer: Arc<Peer>,
     send: SendStream,
     finished: bool,
+    moved: Arc<AtomicU64>,
+}
+
+/// Both ends of a stream that goes both ways.
+pub(crate) fn pair(
+    peer: &Arc<Peer>,
+    (send, recv): (SendStream, RecvStream),
+) -> (FrameReader, FrameWriter) {
+    let (reader, mut writer) =
+        (FrameReader::new(peer.clone(), recv), FrameWriter::new(peer.clone(), send));
+    writer.moved = reader.moved.clone();
+    (reader, writer)
 }
 
 impl Drop for FrameWriter {
@@ -101,15 +128,21 @@ impl Drop for FrameWriter {
 
 impl FrameWriter {
     pub(crate) fn new(peer: Arc<Peer>, send: SendStream) -> Self {
-        Self { peer, send, finished: false }
+        Self { peer, send, finished: false, moved: Arc::default() }
     }
 
     /// Waits while the peer has no room for more.
     pub(crate) async fn write(&mut self, message: &Message) -> Result<(), FrameError> {
-        let frame = message.encode();
-        let len = frame.len();
-        trace(&self.peer, Direction::Sent, message, len);
-        self.send.write_chunk(frame).await.map_err(|error| FrameError::Lost(error.to_string()))
+        let mut frame = message.encode();
+        trace(&self.peer, Direction::Sent, message, frame.len());
+        while !frame.is_empty() {
+            let chunk = frame.split_to(frame.len().min(CHUNK));
+            let len = chunk.len() as u64;
+            let written = self.send.write_chunk(chunk).await;
+            written.map_err(|error| FrameError::Lost(error.to_string()))?;
+            self.moved.fetch_add(len, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Waits until the peer has everything of a finished stream, or wants no more of it.

@@ -17,7 +17,7 @@ use crate::{
     SyncOptions,
     error::SyncError,
     event::{Event, Source},
-    frame::{FrameError, FrameReader, FrameWriter},
+    frame::{self, FrameError, FrameReader, FrameWriter},
     ingest::{Ingest, blocking},
     node::Inner,
     peer::{LastSync, Peer, Turn, lock},
@@ -69,9 +69,7 @@ pub(crate) async fn open(
         let open = move || Session::open(now, terms, theirs.number, constraints, &store);
         let session = blocking(open).await?;
 
-        let (send, recv) = peer.conn.open_bi().await.map_err(lost)?;
-        let reader = FrameReader::new(peer.clone(), recv);
-        let writer = FrameWriter::new(peer.clone(), send);
+        let (reader, writer) = frame::pair(peer, peer.conn.open_bi().await.map_err(lost)?);
         let result = drive(inner, peer, space, session, reader, writer, Some(&turn)).await;
         drop(turn);
         match result {
@@ -251,6 +249,7 @@ async fn drive(
     let mut session = Some(session);
     let (mut reading, mut writing) = (true, true);
     let mut next = None;
+    let mut moved = 0;
     loop {
         // What the machine wants done, then the next event: its driving law.
         let mut current = session.take().ok_or_else(|| lost("the session is over"))?;
@@ -318,7 +317,10 @@ async fn drive(
                 }
                 () = superseded(turn) => return Err(SyncError::Superseded),
                 () = peer.gone.cancelled() => return Err(lost("the connection is closed")),
-                () = tokio::time::sleep_until(until) => break Input::Timeout,
+                () = tokio::time::sleep_until(until) => {
+                    let before = std::mem::replace(&mut moved, reader.moved());
+                    break if moved > before { Input::Moved } else { Input::Timeout };
+                }
             }
         };
         let (now, store) = (inner.now(), space.store.clone());

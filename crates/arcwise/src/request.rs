@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     error::RequestError,
-    frame::{FrameError, FrameReader, FrameWriter},
+    frame::{self, FrameError, FrameReader, FrameWriter},
     gossip::write_aspects,
     ingest::blocking,
     node::Inner,
@@ -47,8 +47,7 @@ impl DirectMessage {
 }
 
 async fn open(peer: &Arc<Peer>) -> Result<(FrameReader, FrameWriter), RequestError> {
-    let (send, recv) = peer.conn.open_bi().await.map_err(lost)?;
-    Ok((FrameReader::new(peer.clone(), recv), FrameWriter::new(peer.clone(), send)))
+    Ok(frame::pair(peer, peer.conn.open_bi().await.map_err(lost)?))
 }
 
 fn lost(error: impl ToString) -> RequestError {

@@ -72,6 +72,9 @@ pub struct Constraints {
 pub enum Input {
     /// A message came on the session's stream.
     Received(Message),
+    /// Bytes have moved on the stream, of a message that is not whole yet: a large one on a slow
+    /// line is no silence.
+    Moved,
     /// The peer has ended its side of the stream.
     ReceivedEnd,
     /// This many of the aspects of [`Output::Store`] are durable now.
@@ -330,6 +333,7 @@ impl Session {
             Input::Timeout => {
                 return if now >= self.deadline() { Err(Fault::Idle.into()) } else { Ok(()) };
             }
+            Input::Moved => {}
             Input::Received(message) => self.receive(message)?,
             Input::ReceivedEnd => self.peer_finished = true,
             Input::Stored(count) => {

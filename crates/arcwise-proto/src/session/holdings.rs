@@ -54,6 +54,7 @@ pub trait Holdings {
     fn position(&self) -> Position;
 
     /// The local sequence number that `position` stands for; `None` where it is not from this
-    /// store's history, and the whole set must be compared.
+    /// store's history, and the whole set must be compared. A store that gives up aspects it may
+    /// want again must not know the epochs from before any more.
     fn resolve(&self, position: Position) -> Option<u64>;
 }
