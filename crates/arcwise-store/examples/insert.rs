@@ -13,8 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arcwise_proto::{ArcSet, Aspect, AspectKey, EntryAddress, SpaceId, Time};
-use arcwise_store::{Options, Store};
+use arcwise_proto::{
+    ArcSet, Aspect, AspectKey, EntryAddress, SpaceId, Time,
+    limits::PAGE_KEYS,
+    session::{Filter, Holdings},
+};
+use arcwise_store::{Options, Space, Store};
 use fjall::{
     CompressionType, Database, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch,
     PersistMode, config::CompressionPolicy,
@@ -46,8 +50,27 @@ fn main() {
     let each = start.elapsed() / keys.len().min(20_000) as u32;
     println!("get {:.1} us", each.as_secs_f64() * 1e6);
     let start = Instant::now();
+    let (mut listed, mut from) = (0, Some(AspectKey::MIN));
+    while let Some(first) = from {
+        let page = list(space, first, None);
+        from = page.last().and_then(|last| last.next());
+        listed += page.len();
+    }
+    println!("list {:.2} M/s", listed as f64 / start.elapsed().as_secs_f64() / 1e6);
+    for recent in [100, 1000, 10_000] {
+        let start = Instant::now();
+        list(space, AspectKey::MIN, Some(space.stats().count.saturating_sub(recent)));
+        let took = start.elapsed().as_secs_f64() * 1e3;
+        println!("list the first page of the last {recent} stored {took:.1} ms");
+    }
+    let start = Instant::now();
     assert_eq!(store.check().expect("a sound store").damage_count, 0);
     println!("check {:.3} s", start.elapsed().as_secs_f64());
+}
+
+fn list(space: &Space, first: AspectKey, stored_after: Option<u64>) -> Vec<AspectKey> {
+    let filter = Filter { stored_after, ..Filter::default() };
+    space.list(first, AspectKey::MAX, &filter, PAGE_KEYS).expect("a sound store")
 }
 
 fn measure(what: &str, path: &Path, aspects: &[Aspect], run: impl FnOnce(&Path) -> Duration) {

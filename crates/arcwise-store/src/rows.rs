@@ -127,7 +127,11 @@ fn put_arcs(row: &mut Vec<u8>, arcs: &ArcSet) {
 
 fn take_arcs(row: &mut &[u8]) -> Option<ArcSet> {
     let count = row.try_get_u32().ok()?;
-    (0..count).map(|_| Some((row.try_get_u32().ok()?, row.try_get_u32().ok()?))).collect()
+    let mut span = || {
+        let (first, last) = (row.try_get_u32().ok()?, row.try_get_u32().ok()?);
+        (first <= last).then_some((first, last))
+    };
+    (0..count).map(|_| span()).collect()
 }
 
 /// How much a space has stored. Sequence numbers begin at 1 and have no gaps, so the count is also

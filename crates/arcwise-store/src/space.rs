@@ -281,6 +281,53 @@ impl Space {
         })
     }
 
+    /// What [`Holdings::list`] asks for, looked up in the log. `None` where the index is faster: the
+    /// log pays off where few were stored after the point in question, and the index would be read
+    /// through for nothing.
+    fn list_recent(
+        &self,
+        first: AspectKey,
+        last: AspectKey,
+        filter: &Filter,
+        limit: usize,
+    ) -> Result<Option<Vec<AspectKey>>, StoreError> {
+        let Some(mut after) = filter.stored_after else { return Ok(None) };
+        let Progress { count, bytes } = self.progress();
+        let recent = count.saturating_sub(after);
+        if recent == 0 {
+            return Ok(Some(Vec::new()));
+        }
+        // The unit is the time to read one index row, about 0.4 us. Measured in it, an aspect from
+        // the log takes 16 and one more for each 256 bytes. The index is read up to the end of the
+        // range or until enough have passed, with all of them taken to be spread evenly.
+        let from_log = recent.saturating_mul(16 + bytes / count / 256);
+        let share = u64::from(last.location.0 - first.location.0) + 1;
+        let in_range = ((u128::from(count) * u128::from(share)) >> 32) as u64;
+        let until_full = (limit as u64).saturating_mul(count / recent);
+        if from_log >= in_range.min(until_full) {
+            return Ok(None);
+        }
+        let mut keys = Vec::new();
+        while after < count {
+            // Few at once, since they bring their data along.
+            let part = match self.since(after, (count - after).min(16) as usize) {
+                Ok(part) => part,
+                // Of no concern where only keys are asked for.
+                Err(StoreError::Damaged(_)) => return Ok(None),
+                Err(e) => return Err(e),
+            };
+            after += part.len() as u64;
+            keys.extend(part.iter().filter_map(|(_, aspect)| {
+                let recent = filter.published_since.is_none_or(|since| aspect.published() >= since);
+                let key = aspect.key();
+                (recent && (first..=last).contains(&key)).then_some(key)
+            }));
+        }
+        keys.sort_unstable();
+        keys.truncate(limit);
+        Ok(Some(keys))
+    }
+
     fn damaged(&self, row: Row, fault: Fault) -> StoreError {
         StoreError::Damaged(Damage { space: Some(self.state.id), row, fault })
     }
@@ -318,6 +365,9 @@ impl Holdings for Space {
     ) -> Result<Vec<AspectKey>, StoreError> {
         if last < first {
             return Ok(Vec::new());
+        }
+        if let Some(keys) = self.list_recent(first, last, filter, limit)? {
+            return Ok(keys);
         }
         let passes = |indexed: &Indexed| {
             filter.published_since.is_none_or(|since| indexed.published >= since)

@@ -57,7 +57,9 @@ fn what_was_acknowledged_is_there_after_kill() {
             .map(|line| line.unwrap())
             .filter_map(|line| line.strip_prefix("stored ")?.parse::<u64>().ok());
         // Early and late, so that some are killed while the engine flushes its memtables.
-        let stored: Vec<_> = stored.take(1 + (round as usize * 397) % 600).collect();
+        let wanted = 1 + (round as usize * 397) % 600;
+        let stored: Vec<_> = stored.take(wanted).collect();
+        assert_eq!(stored.len(), wanted, "the child failed");
         child.kill().unwrap();
         child.wait().unwrap();
 

@@ -104,6 +104,19 @@ fn a_missing_log_row() {
 }
 
 #[test]
+fn keys_are_listed_also_where_their_aspects_are_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let aspects: Vec<_> = (1..=400).map(|n| numbered(n, 10)).collect();
+    open_space(folder.path()).1.insert(aspects.clone()).unwrap();
+    tamper(folder.path(), |keyspace| keyspace("log").insert(log_key(399), "bad").unwrap());
+    let (_store, space) = open_space(folder.path());
+    let filter = Filter { stored_after: Some(398), ..Filter::default() };
+    let mut expected = keys(&aspects[398..]);
+    expected.sort_unstable();
+    assert_eq!(space.list(AspectKey::MIN, AspectKey::MAX, &filter, 1000).unwrap(), expected);
+}
+
+#[test]
 fn a_missing_index_row() {
     let folder = nine();
     let lost = numbered(5, 100).key();

@@ -175,6 +175,30 @@ fn a_hot_entry() {
     assert_sound(&store);
 }
 
+/// Enough that a few recent ones are looked up in the log and many in the index.
+#[test]
+fn recent_ones_among_many() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_store, space) = open_space(folder.path());
+    let mut model = Model::default();
+    let aspects: Vec<_> = (0..4000).map(|n| numbered(n, 8)).collect();
+    aspects.iter().for_each(|aspect| assert!(model.insert(aspect)));
+    space.insert(aspects).unwrap();
+    let middle = AspectKey { location: arcwise_proto::Location(1 << 31), ..AspectKey::MIN };
+    for stored_after in [0, 2000, 3000, 3900, 3950, 3999, 4000, 4001, u64::MAX] {
+        for published_since in [None, Some(Time::from_micros(3980))] {
+            for limit in [0, 1, 20, 1000, usize::MAX] {
+                for (first, last) in [(AspectKey::MIN, AspectKey::MAX), (AspectKey::MIN, middle)] {
+                    let filter = Filter { published_since, stored_after: Some(stored_after) };
+                    let query = Query { first, last, filter, limit };
+                    let listed = space.list(first, last, &query.filter, limit).unwrap();
+                    assert_eq!(listed, model.list(&query), "{query:?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn spaces_do_not_mix() {
     let folder = tempfile::tempdir().unwrap();
