@@ -1,5 +1,85 @@
-//! x
-#[allow(dead_code, unused_imports)]
-mod files;
+//! The `arcwise` program.
 
-fn main() {}
+mod api;
+mod args;
+mod commands;
+mod demo;
+mod exit;
+mod files;
+mod objects;
+mod output;
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    args::{Args, Global},
+    exit::{Exit, Usage},
+    output::Output,
+};
+
+fn main() -> ExitCode {
+    let Args { global, command } = Args::parse();
+    log_to_stderr(&global);
+    let output = Output { json: global.json, quiet: global.quiet };
+    let exit = match data_folder(global.data).and_then(|data| {
+        let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
+        let exit = runtime.block_on(commands::run(command, &data, output));
+        // Not for ever: a write that nobody takes must not keep the process.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        exit
+    }) {
+        Ok(exit) => exit,
+        Err(error) if exit::is_enough(&error) => Exit::Done,
+        Err(error) => {
+            let text = match output.json {
+                true => exit::json(&error),
+                false => format!("error: {}", exit::message(&error)),
+            };
+            let _ = writeln!(io::stderr(), "{text}");
+            exit::of(&error)
+        }
+    };
+    exit.into()
+}
+
+/// Absolute, so that it is the same folder for the daemon and in every message.
+fn data_folder(wanted: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let folder = match wanted {
+        Some(folder) => folder,
+        None => std::env::var_os("XDG_DATA_HOME")
+            .map(PathBuf::from)
+            .filter(|folder| folder.is_absolute())
+            .or_else(|| Some(std::env::home_dir()?.join(".local/share")))
+            .ok_or_else(|| {
+                Usage("where is your home? Say where the node's folder is: --data DIR".into())
+            })?
+            .join("arcwise"),
+    };
+    let absolute = std::path::absolute(&folder);
+    absolute.map_err(|error| Usage(format!("--data “{}”: {error}", folder.display())).into())
+}
+
+fn log_to_stderr(global: &Global) {
+    let directives = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (_, 0) => "error,arcwise=warn,arcwise_store=warn",
+        (_, 1) => "warn,arcwise=info,arcwise_store=info",
+        _ => "info,arcwise=debug,arcwise_store=debug,arcwise_proto=debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives));
+    let ansi = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(ansi)
+        .init();
+}

@@ -159,8 +159,21 @@ impl<'a, O: Objects> BlobReader<'a, O> {
         }
     }
 
+    /// The content of a blob without indexes, whose one chunk was read already.
+    pub(super) fn whole(mut self, chunk: Bytes) -> Result<Bytes, Error> {
+        let chunk = self.checked(chunk)?;
+        match self.left {
+            0 => Ok(chunk),
+            _ => Err(self.flaw(Flaw::Length { declared: self.blob.length, more: false })),
+        }
+    }
+
     fn chunk(&mut self, address: EntryAddress) -> Result<Bytes, Error> {
         let chunk = fetch(self.objects, address, CHUNK)?;
+        self.checked(chunk)
+    }
+
+    fn checked(&mut self, chunk: Bytes) -> Result<Bytes, Error> {
         if chunk.is_empty() && (self.blob.depth, self.blob.length) != (0, 0) {
             return Err(self.flaw(Flaw::EmptyChunk));
         }

@@ -1,23 +1,31 @@
 //! Restores files and folders.
 
 use std::{
+    ffi::OsString,
     fs,
     io::Write,
+    mem,
     path::{Path, PathBuf},
 };
 
 use arcwise_proto::EntryAddress;
 
 use super::{
-    MAX_FOLDER_DEPTH, Objects, Progress,
+    CHUNK, MAX_FOLDER_DEPTH, ObjectName, Objects, Progress,
+    batch::BATCH_BYTES,
     blob::BlobReader,
     catalog::only_name,
+    content_of,
     error::{Error, Flaw},
     listing::{Entries, find},
     name::Name,
     record::{Blob, Item, Node, Totals},
     staging::{StagedFile, StagedFolder},
 };
+
+/// Most files of one chunk each that are asked for together, so that a folder of small files does
+/// not take a request for each; a bound on memory too, whatever lengths they are said to have.
+const TOGETHER: usize = 64;
 
 /// What a restore did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,14 +57,7 @@ pub(crate) fn get<O: Objects>(
     match found.item {
         Item::File { content, executable } => {
             let destination = if destination.is_dir() {
-                let name = match found.name {
-                    Some(name) => Some(name),
-                    None => only_name(objects, address)?,
-                };
-                destination.join(match name {
-                    Some(name) => os_name(&name)?,
-                    None => address.to_string().into(),
-                })
+                destination.join(os_name_of(objects, address, found.name)?)
             } else {
                 destination.to_owned()
             };
@@ -71,6 +72,31 @@ pub(crate) fn get<O: Objects>(
             let path = staged.finish()?;
             Ok(Restored { path, totals: restore.done, skipped_links })
         }
+    }
+}
+
+/// What to call an item, or what `sub_path` names inside it, where nobody says: by the last name of
+/// the path, the one name that the catalog knows, or the address.
+pub(crate) fn name_for<O: Objects>(
+    objects: &O,
+    address: EntryAddress,
+    sub_path: Option<&str>,
+) -> Result<OsString, Error> {
+    os_name_of(objects, address, find(objects, address, sub_path)?.name)
+}
+
+fn os_name_of<O: Objects>(
+    objects: &O,
+    address: EntryAddress,
+    name: Option<Name>,
+) -> Result<OsString, Error> {
+    let name = match name {
+        Some(name) => Some(name),
+        None => only_name(objects, address)?,
+    };
+    match name {
+        Some(name) => os_name(&name),
+        None => Ok(address.to_string().into()),
     }
 }
 
@@ -101,6 +127,13 @@ struct Restore<'a, O> {
     total: Totals,
 }
 
+/// A file of one chunk that is still to be restored.
+struct Small {
+    content: Blob,
+    executable: bool,
+    path: PathBuf,
+}
+
 /// A folder of which the listing is still to be read. Its directory exists.
 struct Pending {
     listing: Blob,
@@ -124,6 +157,7 @@ impl<O: Objects> Restore<'_, O> {
     ) -> Result<Vec<PathBuf>, Error> {
         let mut pending = vec![Pending { listing, totals, path: PathBuf::new(), depth: 0 }];
         let mut links = Vec::new();
+        let (mut small, mut small_bytes) = (Vec::with_capacity(TOGETHER), 0);
         while let Some(folder) = pending.pop() {
             if folder.depth > MAX_FOLDER_DEPTH {
                 return Err(Flaw::FolderDepth.of(folder.listing.root));
@@ -132,6 +166,14 @@ impl<O: Objects> Restore<'_, O> {
             while let Some(entry) = entries.next()? {
                 let path = folder.path.join(os_name(&entry.name)?);
                 match entry.node {
+                    Node::Item(Item::File { content, executable }) if content.depth == 0 => {
+                        if small.len() == TOGETHER || small_bytes > BATCH_BYTES as u64 {
+                            self.small(mem::take(&mut small))?;
+                            small_bytes = 0;
+                        }
+                        small_bytes = content.length.saturating_add(small_bytes);
+                        small.push(Small { content, executable, path: staged.join(path) });
+                    }
                     Node::Item(Item::File { content, executable }) => {
                         self.file(content, executable, &staged.join(path))?;
                     }
@@ -145,6 +187,7 @@ impl<O: Objects> Restore<'_, O> {
                 }
             }
         }
+        self.small(small)?;
         let mut skipped = Vec::new();
         for (path, target) in links {
             if create_link(&target, &staged.join(&path))? {
@@ -157,18 +200,25 @@ impl<O: Objects> Restore<'_, O> {
     }
 
     fn file(&mut self, content: Blob, executable: bool, path: &Path) -> Result<(), Error> {
-        let mut options = fs::File::options();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(
-            &mut options,
-            if executable { 0o777 } else { 0o666 },
-        );
-        #[cfg(not(unix))]
-        let _ = executable;
-        let mut file =
-            options.open(path).map_err(|source| Error::Write { path: path.to_owned(), source })?;
+        let mut file = create_file(path, executable)?;
         self.content(content, &mut file, path)
+    }
+
+    fn small(&mut self, files: Vec<Small>) -> Result<(), Error> {
+        let name = |file: &Small| ObjectName { address: file.content.root, kind: CHUNK };
+        let names: Vec<_> = files.iter().map(name).collect();
+        let chunks = self.objects.read(&names).map_err(Error::node)?;
+        for ((file, name), chunk) in files.into_iter().zip(names).zip(chunks) {
+            let Small { content, executable, path } = file;
+            let chunk = content_of(name, chunk)?;
+            let chunk = BlobReader::new(self.objects, content).whole(chunk)?;
+            let written = create_file(&path, executable)?.write_all(&chunk);
+            written.map_err(|source| Error::Write { path, source })?;
+            self.done.bytes += chunk.len() as u64;
+            self.done.files += 1;
+            self.report();
+        }
+        Ok(())
     }
 
     fn content(&mut self, content: Blob, file: &mut fs::File, path: &Path) -> Result<(), Error> {
@@ -189,7 +239,18 @@ impl<O: Objects> Restore<'_, O> {
     }
 }
 
-fn os_name(name: &Name) -> Result<std::ffi::OsString, Error> {
+/// Creates a file where nothing was before.
+fn create_file(path: &Path, executable: bool) -> Result<fs::File, Error> {
+    let mut options = fs::File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, if executable { 0o777 } else { 0o666 });
+    #[cfg(not(unix))]
+    let _ = executable;
+    options.open(path).map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+fn os_name(name: &Name) -> Result<OsString, Error> {
     name.to_os().map_err(|source| Error::NotHere { what: name.to_string(), source })
 }
 

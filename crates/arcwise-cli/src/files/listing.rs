@@ -7,6 +7,7 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 use super::{
     ITEM, Objects,
     blob::BlobReader,
+    catalog::only_name,
     error::{Error, Flaw},
     fetch,
     name::{Name, printable},
@@ -130,6 +131,22 @@ pub(super) fn find<O: Objects>(
         found = Found { item, name: Some(name), what };
     }
     Ok(found)
+}
+
+/// What is at the end of a path, as a folder would list it.
+pub(crate) fn entry_at<O: Objects>(
+    objects: &O,
+    address: EntryAddress,
+    sub_path: Option<&str>,
+) -> Result<Entry, Error> {
+    let found = find(objects, address, sub_path)?;
+    let name = match found.name {
+        Some(name) => Some(name),
+        None => only_name(objects, address)?,
+    };
+    let name = name.or_else(|| Name::parse(address.to_string()).ok());
+    let name = name.ok_or(Error::NotAnAddress(address.to_string()))?;
+    Ok(Entry { name, node: Node::Item(found.item) })
 }
 
 /// The entries of a folder, by name.

@@ -94,13 +94,13 @@ use arcwise_proto::{Aspect, EntryAddress};
 use bytes::Bytes;
 
 pub(crate) use self::{
-    catalog::{Listed, MIN_PREFIX, catalog_entry, list, resolve},
-    error::{Error, Flaw},
-    get::{Restored, cat, get},
-    listing::list_folder,
-    name::{Name, NameError, printable, printable_path},
-    put::{Put, SkipReason, Skipped, put, put_reader},
-    record::{Blob, Entry, Item, Node, Totals},
+    catalog::{Listed, MIN_PREFIX, list, resolve},
+    error::Error,
+    get::{cat, get, name_for},
+    listing::{entry_at, list_folder},
+    name::{Name, printable, printable_path},
+    put::{Put, SkipReason, put, put_reader},
+    record::{Entry, Item, Node, Totals},
 };
 
 // The letters AWF and a number, out of the way of other applications' kinds in the same space.
@@ -136,8 +136,16 @@ pub(crate) trait Objects {
     /// Stores the aspects, published now; returns when they are durable.
     fn put(&self, aspects: Vec<NewAspect>) -> Result<(), Self::Error>;
 
-    /// All aspects held of an entry.
+    /// All aspects of an entry.
     fn entry(&self, entry: &EntryAddress) -> Result<Vec<Aspect>, Self::Error>;
+
+    /// The objects that can be had, each in the place of its name.
+    fn read(&self, names: &[ObjectName]) -> Result<Vec<Option<Aspect>>, Self::Error> {
+        let find = |name: &ObjectName| {
+            Ok(self.entry(&name.address)?.into_iter().find(|aspect| name.is(aspect)))
+        };
+        names.iter().map(find).collect()
+    }
 
     /// Those of the objects that are not held. One is held where an aspect of its entry satisfies
     /// [`ObjectName::is`]; that the entry holds something is not enough, or a stranger who attaches
@@ -198,7 +206,13 @@ fn address_of(data: &[u8]) -> EntryAddress {
 /// The content of an object.
 fn fetch<O: Objects>(objects: &O, address: EntryAddress, kind: u32) -> Result<Bytes, Error> {
     let name = ObjectName { address, kind };
-    let aspects = objects.entry(&address).map_err(Error::node)?;
-    let aspect = aspects.iter().find(|aspect| name.is(aspect)).ok_or(Error::Missing(name))?;
-    Ok(aspect.data())
+    content_of(name, objects.read(&[name]).map_err(Error::node)?.pop().flatten())
+}
+
+/// What an aspect carries that was read as this object.
+fn content_of(name: ObjectName, aspect: Option<Aspect>) -> Result<Bytes, Error> {
+    match aspect.filter(|aspect| name.is(aspect)) {
+        Some(aspect) => Ok(aspect.data()),
+        None => Err(Error::Missing(name)),
+    }
 }

@@ -18,8 +18,12 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::{
-    CHUNK, Error, Flaw, INDEX, ITEM, NewAspect, ObjectName, Objects, Progress, Put, ROOT,
-    address_of, cut::Sizes, get, put::put_sized,
+    CHUNK, Error, INDEX, ITEM, NewAspect, ObjectName, Objects, Progress, Put, ROOT, address_of,
+    catalog::catalog_entry,
+    cut::Sizes,
+    error::Flaw,
+    get::{Restored, get},
+    put::{Skipped, put_sized},
 };
 
 /// Small chunks and narrow indexes, so that little content makes deep trees.
@@ -194,7 +198,7 @@ fn names(folder: &Path) -> BTreeSet<std::ffi::OsString> {
 
 /// Restores to a new name in a new folder; on failure there must be nothing there, not even
 /// something half done.
-fn try_get(objects: &Memory, address: EntryAddress) -> Result<(TempDir, super::Restored), Error> {
+fn try_get(objects: &Memory, address: EntryAddress) -> Result<(TempDir, Restored), Error> {
     let folder = tempfile::tempdir().unwrap();
     match get(objects, address, None, &folder.path().join("out"), &quiet) {
         Ok(restored) => Ok((folder, restored)),

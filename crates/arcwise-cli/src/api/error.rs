@@ -1,0 +1,111 @@
+//! What the daemon says where it does not do what was asked.
+
+use arcwise::{CreateError, JoinError, PublishError, StoreError};
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+
+/// The body of every answer that is not a success.
+#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Error {
+    pub(crate) code: Code,
+    /// For people: what is wrong, and what to do about it.
+    pub(crate) message: String,
+}
+
+/// What kind of trouble it is, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Code {
+    /// The request is not well-formed, or does not say which of several spaces is meant.
+    BadRequest,
+    /// There is no such space, peer or request.
+    NotFound,
+    /// No peer that could help is connected.
+    NotConnected,
+    /// There is one already.
+    Exists,
+    /// Another user asks.
+    Forbidden,
+    /// Too little room on the disk; nothing was written.
+    DiskFull,
+    /// The store failed.
+    Store,
+    /// The daemon is shutting down.
+    Stopping,
+    /// Anything else, and what a later version may add.
+    #[serde(other)]
+    Failed,
+}
+
+impl Error {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    pub(crate) fn bad_request(message: impl ToString) -> Self {
+        Self::new(Code::BadRequest, message.to_string())
+    }
+}
+
+impl Code {
+    fn status(self) -> StatusCode {
+        match self {
+            Code::BadRequest => StatusCode::BAD_REQUEST,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::Exists => StatusCode::CONFLICT,
+            Code::Forbidden => StatusCode::FORBIDDEN,
+            Code::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+            Code::NotConnected | Code::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Store | Code::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        (self.code.status(), Json(self)).into_response()
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let code = match &error {
+            StoreError::DiskFull { .. } => Code::DiskFull,
+            StoreError::SpaceExists(_) => Code::Exists,
+            StoreError::Damaged(_) | StoreError::Engine(_) => Code::Store,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<PublishError> for Error {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Store(error) => error.into(),
+            PublishError::Aspect(error) => Self::bad_request(error),
+        }
+    }
+}
+
+impl From<CreateError> for Error {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Store(error) => error.into(),
+            error => Self::new(Code::Failed, error.to_string()),
+        }
+    }
+}
+
+impl From<JoinError> for Error {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::Store(error) => error.into(),
+            error @ JoinError::OwnTicket => Self::bad_request(error),
+        }
+    }
+}

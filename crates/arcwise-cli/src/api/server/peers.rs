@@ -1,0 +1,140 @@
+//! The peers, and comparing with them.
+
+use std::time::Instant;
+
+use arcwise::{Node, NodeId, SyncOptions, Time};
+use axum::{Json, extract::State, http::Uri, response::Response};
+use tokio::task::JoinSet;
+
+use super::{Answer, Body, Daemon, MIN_PREFIX, parsed, query, spaces::select, stream::lines};
+use crate::api::{
+    Code, Error, LastSync, Outcome, Peer, PeerSpace, Peers, Ping, Sync, Synced, Unreachable, millis,
+};
+
+pub(super) async fn peers(State(daemon): State<Daemon>, uri: Uri) -> Answer<Peers> {
+    let Ping { ping } = query(&uri)?;
+    let node = daemon.node()?;
+    let mut told = told_peers(&node);
+    if ping {
+        let mut pings = JoinSet::new();
+        for (place, peer) in told.peers.iter().enumerate() {
+            let (node, id) = (node.clone(), peer.id);
+            pings.spawn(async move { (place, node.ping(id).await) });
+        }
+        while let Some(pinged) = pings.join_next().await {
+            let Ok((place, answer)) = pinged else { continue };
+            told.peers[place].ping = Some(answer.map(millis).map_err(|error| error.to_string()));
+        }
+    }
+    Ok(Json(told))
+}
+
+pub(super) fn told_peers(node: &Node) -> Peers {
+    let status = node.status();
+    let name = |id: &arcwise::SpaceId| node.space(id).map(|space| space.name()).unwrap_or_default();
+    let peer = |peer: arcwise::PeerStatus| Peer {
+        id: peer.id,
+        agent: peer.agent,
+        address: peer.address,
+        relayed: peer.relayed,
+        dialed: peer.dialed,
+        connected_seconds: peer.connected_for.as_secs_f64(),
+        round_trip_ms: peer.round_trip.map(millis),
+        clock_ahead_ms: peer.clock_ahead_micros as f64 / 1e3,
+        sent_bytes: peer.sent_bytes,
+        received_bytes: peer.received_bytes,
+        ping: None,
+        spaces: peer
+            .spaces
+            .iter()
+            .map(|space| PeerSpace {
+                name: name(&space.id),
+                fingerprint: space.id.fingerprint(),
+                held: (&space.store).into(),
+                target: (&space.target).into(),
+                aspects: space.count,
+                last_sync: space.last_sync.as_ref().map(|(ago, result)| LastSync {
+                    seconds_ago: ago.as_secs_f64(),
+                    outcome: Outcome::new(result),
+                }),
+            })
+            .collect(),
+    };
+    Peers {
+        peers: status.peers.into_iter().map(peer).collect(),
+        unreachable: status
+            .unreachable
+            .into_iter()
+            .map(|peer| Unreachable {
+                id: peer.id,
+                addresses: peer.addresses,
+                relays: peer.relays.iter().map(ToString::to_string).collect(),
+                failure: peer.failure,
+            })
+            .collect(),
+    }
+}
+
+pub(super) async fn sync(State(daemon): State<Daemon>, body: Body) -> Result<Response, Error> {
+    let Sync { space, peer, full, published_since_micros } = parsed(body)?;
+    let node = daemon.node()?;
+    let space = select(&node, space.as_deref())?;
+    let peers = partners(&node, &space, peer.as_deref())?;
+    let options =
+        SyncOptions { full, published_since: published_since_micros.map(Time::from_micros) };
+    let token = daemon.0.running.token();
+    Ok(lines(async move |lines| {
+        let _token = token;
+        for peer in peers {
+            let start = Instant::now();
+            let result = space.sync(peer, options).await;
+            let (seconds, outcome) = (start.elapsed().as_secs_f64(), Outcome::new(&result));
+            lines.tell(&Synced { peer, seconds, outcome }).await?;
+        }
+        Some(())
+    }))
+}
+
+/// The connected peers to compare with: that in the space whose id begins so, or all of them.
+fn partners(
+    node: &Node,
+    space: &arcwise::Space,
+    wanted: Option<&str>,
+) -> Result<Vec<NodeId>, Error> {
+    let not_connected = |text: String| Err(Error::new(Code::NotConnected, text));
+    let status = node.status();
+    let sharing: Vec<NodeId> = status
+        .peers
+        .iter()
+        .filter(|peer| peer.spaces.iter().any(|shared| shared.id == space.id()))
+        .map(|peer| peer.id)
+        .collect();
+    let Some(wanted) = wanted else {
+        return match sharing.is_empty() {
+            true => not_connected(format!("no connected peer is in “{}”", space.name())),
+            false => Ok(sharing),
+        };
+    };
+    let prefix = wanted.to_ascii_lowercase();
+    if prefix.len() < MIN_PREFIX || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let text = format!("“{wanted}” is no id: give at least its first {MIN_PREFIX} digits");
+        return Err(Error::bad_request(text));
+    }
+    let means = |id: &NodeId| id.to_string().starts_with(&prefix);
+    let found: Vec<NodeId> = sharing.into_iter().filter(means).collect();
+    match found.len() {
+        0 if status.peers.iter().any(|peer| means(&peer.id)) => not_connected(format!(
+            "the peer {wanted} is connected, but it is not in “{}”",
+            space.name()
+        )),
+        0 if status.unreachable.iter().any(|peer| means(&peer.id)) => {
+            not_connected(format!("the peer {wanted} is not connected; it is dialled by itself"))
+        }
+        0 => {
+            let text = format!("no peer {wanted} is known; see: arcwise peers");
+            Err(Error::new(Code::NotFound, text))
+        }
+        1 => Ok(found),
+        _ => Err(Error::bad_request(format!("{wanted} is more than one peer; give more digits"))),
+    }
+}

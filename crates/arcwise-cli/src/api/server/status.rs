@@ -1,0 +1,39 @@
+//! One look at the node.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use axum::{Json, extract::State};
+
+use super::{Answer, Daemon, peers::told_peers, spaces::told};
+use crate::api::{Disk, Status};
+
+pub(super) async fn status(State(daemon): State<Daemon>) -> Answer<Status> {
+    let node = daemon.node()?;
+    let data = daemon.0.data.clone();
+    let used = tokio::task::spawn_blocking(move || disk_used(&data)).await.unwrap_or(0);
+    let free = node.free_space().await.ok();
+    let status = node.status();
+    Ok(Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node: status.id,
+        data: daemon.0.data.display().to_string(),
+        pid: std::process::id(),
+        running_seconds: status.running_for.as_secs_f64(),
+        listening: status.listening,
+        disk: Disk { used, free },
+        spaces: status.spaces.iter().map(told).collect(),
+        peers: told_peers(&node),
+    }))
+}
+
+/// Bytes on disk below a folder. What vanishes meanwhile is not counted.
+fn disk_used(folder: &Path) -> u64 {
+    let Ok(children) = fs::read_dir(folder) else { return 0 };
+    let sizes = children.flatten().map(|child| match child.metadata() {
+        Ok(metadata) if metadata.is_dir() => disk_used(&child.path()),
+        // Blocks and not length, since journals are longer than what is in them.
+        Ok(metadata) => metadata.blocks() * 512,
+        Err(_) => 0,
+    });
+    sizes.sum()
+}

@@ -1,0 +1,372 @@
+//! What requests and answers say.
+
+use std::{net::SocketAddr, time::Duration};
+
+use arcwise::{ArcSet, NodeId};
+use serde::{Deserialize, Serialize};
+
+/// Which space a request is about.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct InSpace {
+    /// A name, or the beginning of a fingerprint. Nothing where there is one space only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) space: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct AtEntry {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) space: Option<String>,
+    /// 64 hexadecimal digits.
+    pub(crate) address: String,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Ping {
+    /// Whether to ask each connected peer for a sign of life.
+    #[serde(default)]
+    pub(crate) ping: bool,
+}
+
+/// How the node stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) version: String,
+    #[serde(with = "text")]
+    pub(crate) node: NodeId,
+    /// Its folder.
+    pub(crate) data: String,
+    pub(crate) pid: u32,
+    pub(crate) running_seconds: f64,
+    pub(crate) listening: Vec<SocketAddr>,
+    pub(crate) disk: Disk,
+    pub(crate) spaces: Vec<Space>,
+    #[serde(flatten)]
+    pub(crate) peers: Peers,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Disk {
+    /// Bytes that the data folder takes.
+    pub(crate) used: u64,
+    /// Bytes that are free beside it; nothing where the system does not say.
+    pub(crate) free: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Space {
+    pub(crate) name: String,
+    pub(crate) fingerprint: String,
+    pub(crate) aspects: u64,
+    pub(crate) bytes: u64,
+    /// Everything in here is held.
+    pub(crate) held: Arcs,
+    /// What the node fills towards.
+    pub(crate) target: Arcs,
+    /// Connected peers that are in it.
+    pub(crate) peers: usize,
+}
+
+/// A part of the ring.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Arcs {
+    /// Its share of the ring, 0 to 1.
+    pub(crate) fraction: f64,
+    /// `full`, or first and last locations in hexadecimal.
+    pub(crate) arcs: Vec<String>,
+}
+
+impl From<&ArcSet> for Arcs {
+    fn from(set: &ArcSet) -> Self {
+        let arcs = set.arcs().iter().map(ToString::to_string).collect();
+        Self { fraction: set.fraction(), arcs }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NewSpace {
+    pub(crate) name: String,
+}
+
+/// Whoever has it can join.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SpaceId {
+    pub(crate) fingerprint: String,
+    pub(crate) id: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Ticket {
+    pub(crate) ticket: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Joined {
+    pub(crate) space: Space,
+    /// Whose ticket it was.
+    #[serde(with = "text")]
+    pub(crate) peer: NodeId,
+    /// The node was in the space before.
+    pub(crate) already: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Peers {
+    pub(crate) peers: Vec<Peer>,
+    /// Known, but not connected.
+    pub(crate) unreachable: Vec<Unreachable>,
+}
+
+/// A connected peer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Peer {
+    #[serde(with = "text")]
+    pub(crate) id: NodeId,
+    /// The name and version it gives to its software.
+    pub(crate) agent: String,
+    /// Nothing where its packets do not go to an IP address.
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) relayed: bool,
+    /// Whether this node has dialled.
+    pub(crate) dialed: bool,
+    pub(crate) connected_seconds: f64,
+    pub(crate) round_trip_ms: Option<f64>,
+    /// How far its clock is ahead of ours.
+    pub(crate) clock_ahead_ms: f64,
+    pub(crate) sent_bytes: u64,
+    pub(crate) received_bytes: u64,
+    /// Where one was asked for: milliseconds, or why there was no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ping: Option<Result<f64, String>>,
+    /// The spaces that both are in.
+    pub(crate) spaces: Vec<PeerSpace>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PeerSpace {
+    pub(crate) name: String,
+    pub(crate) fingerprint: String,
+    /// What the peer claims to hold, when it last told.
+    pub(crate) held: Arcs,
+    pub(crate) target: Arcs,
+    pub(crate) aspects: u64,
+    /// Nothing where none has ended since the peer connected.
+    pub(crate) last_sync: Option<LastSync>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LastSync {
+    pub(crate) seconds_ago: f64,
+    #[serde(flatten)]
+    pub(crate) outcome: Outcome,
+}
+
+/// How a comparison with a peer ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    pub(crate) in_sync: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failure: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) report: Option<Report>,
+}
+
+impl Outcome {
+    pub(crate) fn new(result: &Result<arcwise::Report, impl ToString>) -> Self {
+        match result {
+            Ok(report) => {
+                Self { in_sync: report.in_sync(), failure: None, report: Some(report.into()) }
+            }
+            Err(failure) => {
+                Self { in_sync: false, failure: Some(failure.to_string()), report: None }
+            }
+        }
+    }
+}
+
+/// What a comparison took.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) fetched: u64,
+    pub(crate) fetched_bytes: u64,
+    pub(crate) sent: u64,
+    pub(crate) sent_bytes: u64,
+    /// Hashes told and heard.
+    pub(crate) listed: u64,
+    pub(crate) heard: u64,
+    /// Aspects that could not be believed, and some that the peer no longer had.
+    pub(crate) rejected: u64,
+    pub(crate) gone: u64,
+    /// Whether only a part was compared, as asked or as an earlier session allows.
+    pub(crate) constrained: bool,
+}
+
+impl From<&arcwise::Report> for Report {
+    fn from(report: &arcwise::Report) -> Self {
+        Self {
+            fetched: report.fetched,
+            fetched_bytes: report.fetched_bytes,
+            sent: report.sent,
+            sent_bytes: report.sent_bytes,
+            listed: report.listed,
+            heard: report.heard,
+            rejected: report.rejected,
+            gone: report.gone,
+            constrained: report.constrained,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Unreachable {
+    #[serde(with = "text")]
+    pub(crate) id: NodeId,
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) relays: Vec<String>,
+    /// What became of the last attempt.
+    pub(crate) failure: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Sync {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) space: Option<String>,
+    /// The beginning of a node's id; all connected peers in the space where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) peer: Option<String>,
+    #[serde(default)]
+    pub(crate) full: bool,
+    /// Microseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) published_since_micros: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Synced {
+    #[serde(with = "text")]
+    pub(crate) peer: NodeId,
+    pub(crate) seconds: f64,
+    #[serde(flatten)]
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Stopping {
+    Stopping,
+    Stopped,
+}
+
+/// Something happened.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Event {
+    PeerConnected {
+        #[serde(with = "text")]
+        peer: NodeId,
+        agent: String,
+    },
+    PeerDisconnected {
+        #[serde(with = "text")]
+        peer: NodeId,
+        reason: String,
+    },
+    /// Both have proven to be in the space.
+    SpaceShared {
+        #[serde(with = "text")]
+        peer: NodeId,
+        space: String,
+        name: String,
+    },
+    /// What came in within about a second, from one source.
+    Stored {
+        space: String,
+        name: String,
+        #[serde(flatten)]
+        source: Source,
+        aspects: u64,
+    },
+    /// A comparison has found something, or is the first since the peer connected or one failed.
+    InSync {
+        #[serde(with = "text")]
+        peer: NodeId,
+        space: String,
+        name: String,
+        report: Report,
+    },
+    SyncFailed {
+        #[serde(with = "text")]
+        peer: NodeId,
+        space: String,
+        name: String,
+        reason: String,
+    },
+    PeerFault {
+        #[serde(with = "text")]
+        peer: NodeId,
+        fault: String,
+    },
+    ArcChanged {
+        space: String,
+        name: String,
+        held: Arcs,
+    },
+    /// Whoever reads this was too slow for some.
+    Missed {
+        events: u64,
+    },
+}
+
+/// Where aspects came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "source", rename_all = "snake_case")]
+pub(crate) enum Source {
+    /// This node published them.
+    Local,
+    /// Pushed by a peer.
+    Broadcast {
+        #[serde(with = "text")]
+        peer: NodeId,
+    },
+    /// Fetched from a peer.
+    Gossip {
+        #[serde(with = "text")]
+        peer: NodeId,
+    },
+}
+
+impl From<arcwise::Source> for Source {
+    fn from(source: arcwise::Source) -> Self {
+        match source {
+            arcwise::Source::Local => Self::Local,
+            arcwise::Source::Broadcast(peer) => Self::Broadcast { peer },
+            arcwise::Source::Gossip(peer) => Self::Gossip { peer },
+        }
+    }
+}
+
+pub(crate) fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// Values as they are written for people.
+mod text {
+    use std::{fmt::Display, str::FromStr};
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(crate) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}

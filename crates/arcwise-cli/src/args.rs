@@ -1,0 +1,333 @@
+//! What can be said on the command line.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+
+use arcwise::{RelayUrl, Ticket, TicketError, Time};
+use jiff::{Span, SpanRelativeTo, Timestamp};
+
+use crate::{demo, exit::EXIT_CODES};
+
+/// Share files and folders with other machines, directly.
+///
+/// Machines that share have a space in common. Each compares with the others what it holds, fetches
+/// what it lacks, and is told at once what is new. No server stands in between.
+#[derive(clap::Parser, Debug)]
+#[command(name = "arcwise", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "See `arcwise --help` for a first walk and the exit codes.")]
+#[command(after_long_help = format!("{FIRST_WALK}\n\n{EXIT_CODES}"))]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const FIRST_WALK: &str = "\
+A first walk, on one machine:
+  arcwise init                          make a node: a folder and an identity
+  arcwise serve                         run it; leave it running, go on in another terminal
+  arcwise space create notes            make a space
+  arcwise put ~/notes                   share a folder; prints its address
+  arcwise ticket                        print what another machine needs to join
+And on the other one, after init and serve:
+  arcwise join TICKET --wait            join, and wait until all of it is there
+  arcwise ls                            what has been put into the space
+  arcwise get ADDRESS                   get it, by its address or the first digits of it
+
+Data goes to stdout, talk and progress to stderr; with --json the data is JSON, and errors are too.";
+
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Global {
+    /// The node's folder [default: $XDG_DATA_HOME/arcwise or ~/.local/share/arcwise]
+    #[arg(long, global = true, env = "ARCWISE_DATA", value_name = "DIR", hide_env = true)]
+    #[arg(help_heading = "Options for all commands")]
+    pub(crate) data: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true, help_heading = "Options for all commands")]
+    pub(crate) json: bool,
+    /// Log more to stderr; twice for details. RUST_LOG says it exactly
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(help_heading = "Options for all commands", conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+    /// No talk, no progress: only data and errors
+    #[arg(short, long, global = true, help_heading = "Options for all commands")]
+    pub(crate) quiet: bool,
+}
+
+#[derive(clap::Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Make a node: a folder and an identity
+    ///
+    /// Prints the node's id. Where there is a node already, that stays as it is.
+    Init,
+    Serve(Serve),
+    /// Ask the daemon to shut down, and wait until it has
+    Stop,
+    /// How the node stands: connected? in sync? how much is there?
+    Status,
+    /// The spaces the node is in
+    #[command(subcommand, arg_required_else_help = true)]
+    Space(SpaceCommand),
+    /// Print a ticket, with which others join a space through this node
+    ///
+    /// Whoever has it can join, read and write; so it is a secret as far as the space is one. It
+    /// stays good as long as this node can be reached where it is now.
+    Ticket(InSpace),
+    Join(Join),
+    Put(Put),
+    Get(Get),
+    /// Print what is in a file
+    ///
+    /// Each piece is checked before it is printed.
+    #[command(
+        after_help = "Examples:\n  arcwise cat 3f9a1c | less\n  arcwise cat 3f9a1c/src/main.rs"
+    )]
+    Cat {
+        /// The address of a file, or of a folder with the path of a file in it: ADDRESS/sub/path
+        #[arg(value_name = "ADDRESS[/PATH]")]
+        what: What,
+        #[command(flatten)]
+        space: InSpace,
+    },
+    /// List what was put into a space, or what is in a folder
+    #[command(after_help = "Examples:\n  arcwise ls\n  arcwise ls 3f9a1c/src")]
+    Ls {
+        /// The address of a folder, and a path inside it; left out, everything that was put
+        #[arg(value_name = "ADDRESS[/PATH]")]
+        what: Option<What>,
+        #[command(flatten)]
+        space: InSpace,
+    },
+    Sync(Sync),
+    /// Who is connected, how well, and what they hold
+    Peers {
+        /// Ask each for a sign of life, and show how long it took
+        #[arg(long)]
+        ping: bool,
+    },
+    /// Watch two nodes find each other and come into sync: the protocol, message by message
+    Demo(demo::Args),
+}
+
+/// Run the node: the daemon that all other commands talk to
+///
+/// Stays in the foreground, prints what happens, and stops in good order at Ctrl-C or SIGTERM; a
+/// second one stops it at once. Whatever it had confirmed by then is on disk.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  arcwise serve
+  arcwise serve --listen 0.0.0.0:4433 --listen '[::]:4433'
+  arcwise serve --relay https://relay.example.org")]
+pub(crate) struct Serve {
+    /// A UDP address to listen on; may be given again [default: all, on the port of last time]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// A relay to use where no direct path is found; may be given again [default: none]
+    #[arg(long, value_name = "URL")]
+    pub(crate) relay: Vec<RelayUrl>,
+    /// Refuse to store what would leave less room than this on the disk [default: 512 MiB]
+    #[arg(long, value_name = "BYTES", hide_short_help = true)]
+    pub(crate) min_free: Option<u64>,
+}
+
+#[derive(clap::Subcommand, Debug)]
+pub(crate) enum SpaceCommand {
+    /// Make a new space; prints its fingerprint
+    Create {
+        /// What to call it; others see it in tickets
+        name: String,
+    },
+    /// List the spaces
+    List,
+    /// Print the id of a space: the secret that lets others in
+    ///
+    /// A ticket is what others need; the id alone is for programs that use the protocol.
+    Id {
+        /// Really print it
+        #[arg(long, required = true)]
+        reveal: bool,
+        #[command(flatten)]
+        space: InSpace,
+    },
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct InSpace {
+    /// The space: its name, or the first digits of its fingerprint [default: the only one]
+    #[arg(long, short, value_name = "SPACE")]
+    pub(crate) space: Option<String>,
+}
+
+/// Join a space with a ticket; prints its fingerprint
+///
+/// Tries to reach the node that made the ticket and says whether that worked. Where it did not, the
+/// daemon keeps trying: the space is joined all the same, and the exit code is 5.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  arcwise join arcwise1aeb2gi3...
+  arcwise join - --wait < ticket.txt")]
+pub(crate) struct Join {
+    /// The ticket, or - to read it from stdin, where nobody else on this machine sees it
+    pub(crate) ticket: TicketText,
+    /// Wait until everything is here
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait for the connection, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) timeout: u32,
+}
+
+/// Put a file or a folder into a space; prints its address
+///
+/// The same content has the same address, whoever puts it, and takes no room twice. It is durable
+/// when the address is printed, and on its way to the peers.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  arcwise put ~/notes
+  tar c ~/notes | arcwise put - --name notes.tar")]
+pub(crate) struct Put {
+    /// A file or a folder, or - for stdin
+    pub(crate) path: PathBuf,
+    /// What to call what comes from stdin
+    #[arg(long, required_if_eq("path", "-"))]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) space: InSpace,
+}
+
+/// Get a file or a folder out of a space
+///
+/// Nothing that exists is ever replaced, and nothing appears under its name before all of it was
+/// checked. What is not here yet is asked of the connected peers.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  arcwise get 3f9a1c                    under its own name, into this folder
+  arcwise get 3f9a1c /tmp/notes
+  arcwise get 3f9a1c --sub src/main.rs")]
+pub(crate) struct Get {
+    /// Its address, or enough of the first digits
+    #[arg(value_name = "ADDRESS[/PATH]")]
+    pub(crate) what: What,
+    /// Where to [default: this folder, under its own name]
+    pub(crate) path: Option<PathBuf>,
+    /// Only what has this path inside the folder
+    #[arg(long, value_name = "PATH-INSIDE")]
+    pub(crate) sub: Option<String>,
+    #[command(flatten)]
+    pub(crate) space: InSpace,
+}
+
+/// Compare with a connected peer, or with all, and exchange what either lacks
+///
+/// The daemon does this by itself, all the time; this is to do it now and see what it took. The exit
+/// code is 1 where it did not work with one of them, and 5 where none is connected.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  arcwise sync
+  arcwise sync 9c41e07b --full
+  arcwise sync --published-since 2h
+  arcwise sync --published-since 2026-03-01T00:00:00Z")]
+pub(crate) struct Sync {
+    /// The first digits of a peer's id [default: all that are in the space]
+    pub(crate) peer: Option<String>,
+    #[command(flatten)]
+    pub(crate) space: InSpace,
+    /// Compare everything, even where only what is new can differ
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Only what was published since then: a time (RFC 3339) or how long ago (2h, 3 days)
+    #[arg(long, value_name = "TIME", value_parser = point_in_time)]
+    pub(crate) published_since: Option<Time>,
+}
+
+/// An address or its first digits, and a path inside what has it.
+#[derive(Clone, Debug)]
+pub(crate) struct What {
+    pub(crate) address: String,
+    pub(crate) sub: Option<String>,
+}
+
+impl FromStr for What {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (address, sub) = match text.split_once('/') {
+            Some((address, sub)) => (address, Some(sub).filter(|sub| !sub.is_empty())),
+            None => (text, None),
+        };
+        Ok(Self { address: address.to_owned(), sub: sub.map(str::to_owned) })
+    }
+}
+
+/// A ticket, or where to read one.
+#[derive(Clone, Debug)]
+pub(crate) enum TicketText {
+    Stdin,
+    Ticket(Ticket),
+}
+
+impl FromStr for TicketText {
+    type Err = TicketError;
+
+    fn from_str(text: &str) -> Result<Self, TicketError> {
+        match text {
+            "-" => Ok(Self::Stdin),
+            text => text.parse().map(Self::Ticket),
+        }
+    }
+}
+
+fn point_in_time(text: &str) -> Result<Time, String> {
+    let time = match text.parse::<Timestamp>() {
+        Ok(time) => time,
+        Err(_) => {
+            let neither = || {
+                "neither a time like 2026-03-01T12:00:00Z nor a duration like 2h or 3 days"
+                    .to_owned()
+            };
+            let span: Span = text.parse().map_err(|_| neither())?;
+            let ago = span.to_duration(SpanRelativeTo::days_are_24_hours());
+            let ago = ago.map_err(|_| "months and years differ in length; say it in days")?;
+            if ago.is_negative() {
+                return Err("that would be in the future".to_owned());
+            }
+            Timestamp::now().checked_sub(ago).map_err(|error| error.to_string())?
+        }
+    };
+    let micros = time.as_microsecond().try_into();
+    micros.map(Time::from_micros).map_err(|_| "before 1970 nothing was published".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn points_in_time() {
+        let time = point_in_time("2026-03-01T02:00:00+02:00").unwrap();
+        assert_eq!(time.as_micros(), 1_772_323_200_000_000);
+        let now = Timestamp::now().as_microsecond() as u64;
+        for (text, seconds) in [("2h", 7200), ("1h30m", 5400), ("3 days", 259_200), ("PT1M", 60)] {
+            let ago = now - point_in_time(text).unwrap().as_micros();
+            assert!(
+                (seconds * 1_000_000 - 1000..(seconds + 60) * 1_000_000).contains(&ago),
+                "{text}"
+            );
+        }
+        for bad in ["", "yesterday", "2 months", "-2h", "1969-01-01T00:00:00Z", "2026-03-01"] {
+            assert!(point_in_time(bad).is_err(), "{bad}");
+        }
+    }
+}

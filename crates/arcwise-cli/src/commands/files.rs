@@ -1,0 +1,332 @@
+//! Files in and out of a space.
+
+use std::{io, path::PathBuf};
+
+use arcwise::EntryAddress;
+use serde_json::{Value, json};
+use tokio::{
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
+};
+
+use super::Context;
+use crate::{
+    api::{
+        self, Space,
+        client::{self, Remote},
+    },
+    args::{Get, InSpace, Put, What},
+    exit::{Exit, Usage},
+    files::{self, Entry, Item, Listed, Name, Node, SkipReason, Totals, printable, printable_path},
+    output::{Output, bytes, count, local_time, rfc3339, table},
+};
+
+/// Fewest digits of an address that are shown.
+const SHOWN: usize = 10;
+
+pub(super) async fn put(args: Put, context: Context<'_>) -> anyhow::Result<Exit> {
+    let output = context.output;
+    let stdin = args.path.as_os_str() == "-";
+    let name = match (args.name, stdin) {
+        (Some(name), true) => name,
+        (None, _) => String::new(),
+        (Some(_), false) => {
+            let text = "--name is for what comes from stdin; a file or folder keeps its own name";
+            return Err(Usage(text.to_owned()).into());
+        }
+    };
+    let put = with_objects(context, args.space, move |objects| {
+        let bar = output.files("putting");
+        match stdin {
+            true => files::put_reader(objects, &name, io::stdin().lock(), &|done| bar.show(done)),
+            false => files::put(objects, &args.path, &|done| bar.show(done)),
+        }
+    });
+    let put = put.await?;
+    let totals = put.item.totals();
+    if output.json {
+        let skipped = put.skipped.iter().map(|skipped| {
+            json!({ "path": printable_path(&skipped.path), "reason": why_skipped(skipped.reason) })
+        });
+        let mut told = json!({
+            "address": put.address.to_string(),
+            "new_objects": put.new_objects,
+            "new_bytes": put.new_bytes,
+            "skipped": skipped.collect::<Vec<_>>(),
+        });
+        extend(&mut told, [json_name(&put.name), json_item(&put.item)]);
+        output.json(&told)?;
+    } else {
+        output.line(put.address)?;
+    }
+    for skipped in &put.skipped {
+        let (path, why) = (printable_path(&skipped.path), why_skipped(skipped.reason));
+        output.say(format_args!("left out {path}: {why}"));
+    }
+    let new = match put.new_objects {
+        0 => "all of it was here already".to_owned(),
+        objects => format!("stored {}, {}", count(objects, "new object"), bytes(put.new_bytes)),
+    };
+    output.say(format_args!("{}: {}; {new}", put.name, told_totals(&totals)));
+    Ok(Exit::Done)
+}
+
+fn why_skipped(reason: SkipReason) -> &'static str {
+    match reason {
+        SkipReason::Special => "neither file, folder nor link",
+        SkipReason::Vanished => "removed while it was read",
+    }
+}
+
+pub(super) async fn get(args: Get, context: Context<'_>) -> anyhow::Result<Exit> {
+    let output = context.output;
+    let sub = match (args.what.sub, args.sub) {
+        (Some(_), Some(_)) => {
+            let text = "the path inside is given twice: after the address, and with --sub";
+            return Err(Usage(text.to_owned()).into());
+        }
+        (one, other) => one.or(other),
+    };
+    let (what, destination) = (args.what.address, args.path);
+    let objects = open(context, args.space).await?;
+    let interrupted = objects.interrupted.clone();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut work = tokio::task::spawn_blocking(move || {
+        let address = files::resolve(&objects, &what)?;
+        let destination = match destination {
+            Some(destination) => destination,
+            None => PathBuf::from(files::name_for(&objects, address, sub.as_deref())?),
+        };
+        let bar = output.files("getting");
+        files::get(&objects, address, sub.as_deref(), &destination, &|done| bar.show(done))
+    });
+    // Ctrl-C makes it give up in good order, so that nothing half done stays behind; a second one
+    // ends it at once.
+    let restored = loop {
+        tokio::select! {
+            restored = &mut work => break restored??,
+            _ = interrupt.recv() => {
+                if interrupted.is_cancelled() {
+                    std::process::exit(Exit::Interrupted as i32);
+                }
+                interrupted.cancel();
+            }
+        }
+    };
+    let skipped: Vec<_> = restored.skipped_links.iter().map(|path| printable_path(path)).collect();
+    for link in &skipped {
+        output.say(format_args!("left out {link}: this system has no such links"));
+    }
+    match output.json {
+        true => {
+            let mut told =
+                json!({ "path": restored.path.to_string_lossy(), "skipped_links": skipped });
+            extend(&mut told, [json_totals(&restored.totals)]);
+            output.json(&told)?;
+        }
+        false => output.line(restored.path.display())?,
+    }
+    output.say(told_totals(&restored.totals));
+    Ok(Exit::Done)
+}
+
+pub(super) async fn cat(what: What, space: InSpace, context: Context<'_>) -> anyhow::Result<Exit> {
+    let work = with_objects(context, space, move |objects| {
+        let address = files::resolve(objects, &what.address)?;
+        files::cat(objects, address, what.sub.as_deref(), io::stdout().lock())
+    });
+    work.await?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn ls(
+    what: Option<What>,
+    space: InSpace,
+    context: Context<'_>,
+) -> anyhow::Result<Exit> {
+    let output = context.output;
+    let Some(What { address, sub }) = what else {
+        let listed = with_objects(context, space, files::list).await?;
+        return ls_catalog(&listed, output);
+    };
+    let work = with_objects(context, space, move |objects| {
+        let address = files::resolve(objects, &address)?;
+        match files::list_folder(objects, address, sub.as_deref()) {
+            // As with `ls` of a file.
+            Err(files::Error::NotAFolder { .. }) => {
+                files::entry_at(objects, address, sub.as_deref()).map(|entry| vec![entry])
+            }
+            entries => entries,
+        }
+    });
+    let entries = work.await?;
+    if output.json {
+        let entries: Vec<Value> = entries.iter().map(json_entry).collect();
+        output.json(&entries)?;
+    } else if entries.is_empty() {
+        output.say("The folder is empty.");
+    } else {
+        let rows: Vec<_> = entries.iter().map(entry_row).collect();
+        output.line(table("><", &rows))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn ls_catalog(listed: &[Listed], output: Output) -> anyhow::Result<Exit> {
+    if output.json {
+        let told = listed.iter().map(|listed| {
+            let mut told = json!({
+                "address": listed.address.to_string(),
+                "author": listed.author.to_string(),
+                "published": rfc3339(listed.published),
+            });
+            extend(&mut told, [json_name(&listed.name), json_item(&listed.item)]);
+            told
+        });
+        output.json(&told.collect::<Vec<_>>())?;
+        return Ok(Exit::Done);
+    }
+    if listed.is_empty() {
+        output.say("Nothing was put into this space yet, as far as is known here.");
+        return Ok(Exit::Done);
+    }
+    let digits = digits_to_tell(listed.iter().map(|listed| listed.address));
+    let mut rows = vec![["ADDRESS", "SIZE", "FILES", "PUT", "BY", "NAME"].map(str::to_owned)];
+    rows.extend(listed.iter().map(|listed| {
+        let totals = listed.totals();
+        let (files, slash) = match listed.is_folder() {
+            true => (totals.files.to_string(), "/"),
+            false => (String::new(), ""),
+        };
+        [
+            listed.address.to_string()[..digits].to_owned(),
+            bytes(totals.bytes),
+            files,
+            local_time(listed.published),
+            listed.author.short(),
+            format!("{}{slash}", listed.name),
+        ]
+    }));
+    output.line(table("<>><<<", &rows))?;
+    Ok(Exit::Done)
+}
+
+/// So many first digits tell the addresses apart.
+fn digits_to_tell(addresses: impl Iterator<Item = EntryAddress>) -> usize {
+    let mut texts: Vec<String> = addresses.map(|address| address.to_string()).collect();
+    texts.sort_unstable();
+    texts.dedup();
+    let alike = |pair: &[String]| {
+        let (a, b) = (pair[0].bytes(), pair[1].bytes());
+        a.zip(b).take_while(|(a, b)| a == b).count()
+    };
+    texts.windows(2).map(alike).max().map_or(SHOWN, |alike| SHOWN.max(alike + 1))
+}
+
+/// Size and name; a mark says what it is, as with `ls -F`.
+fn entry_row(entry: &Entry) -> [String; 2] {
+    match &entry.node {
+        Node::Item(Item::File { content, executable }) => {
+            let mark = if *executable { "*" } else { "" };
+            [bytes(content.length), format!("{}{mark}", entry.name)]
+        }
+        Node::Item(Item::Folder { totals, .. }) => {
+            [bytes(totals.bytes), format!("{}/", entry.name)]
+        }
+        Node::Link(target) => [String::new(), format!("{}@ -> {}", entry.name, printable(target))],
+    }
+}
+
+fn json_entry(entry: &Entry) -> Value {
+    let mut told = json_name(&entry.name);
+    let what = match &entry.node {
+        Node::Item(item) => json_item(item),
+        Node::Link(target) => {
+            json!({ "kind": "link", "target": String::from_utf8_lossy(target) })
+        }
+    };
+    extend(&mut told, [what]);
+    told
+}
+
+/// The name, and its exact bytes in hexadecimal where it is not UTF-8.
+fn json_name(name: &Name) -> Value {
+    match std::str::from_utf8(name.as_bytes()) {
+        Ok(name) => json!({ "name": name }),
+        Err(_) => json!({
+            "name": String::from_utf8_lossy(name.as_bytes()),
+            "name_bytes": data_encoding::HEXLOWER.encode(name.as_bytes()),
+        }),
+    }
+}
+
+fn json_item(item: &Item) -> Value {
+    let mut told = match item {
+        Item::File { executable, .. } => json!({ "kind": "file", "executable": executable }),
+        Item::Folder { .. } => json!({ "kind": "folder" }),
+    };
+    extend(&mut told, [json_totals(&item.totals())]);
+    told
+}
+
+fn json_totals(totals: &Totals) -> Value {
+    let Totals { files, folders, links, bytes } = totals;
+    json!({ "files": files, "folders": folders, "links": links, "bytes": bytes })
+}
+
+fn extend(object: &mut Value, others: impl IntoIterator<Item = Value>) {
+    for other in others {
+        if let (Value::Object(object), Value::Object(other)) = (&mut *object, other) {
+            object.extend(other);
+        }
+    }
+}
+
+fn told_totals(totals: &Totals) -> String {
+    let mut parts = vec![count(totals.files, "file")];
+    if totals.folders > 0 {
+        parts.push(count(totals.folders, "folder"));
+    }
+    if totals.links > 0 {
+        parts.push(count(totals.links, "link"));
+    }
+    parts.push(bytes(totals.bytes));
+    parts.join(", ")
+}
+
+/// The space that is meant, which from here on is that and no other.
+async fn open(context: Context<'_>, space: InSpace) -> Result<Remote, client::Error> {
+    let space: Space = context.client.get("/v1/space", api::InSpace::from(space)).await?;
+    Ok(Remote::new(context.client, space.fingerprint, Handle::current()))
+}
+
+/// Runs file work against a space of the daemon, on a thread that may wait.
+async fn with_objects<T: Send + 'static>(
+    context: Context<'_>,
+    space: InSpace,
+    work: impl FnOnce(&Remote) -> Result<T, files::Error> + Send + 'static,
+) -> anyhow::Result<T> {
+    let objects = open(context, space).await?;
+    Ok(tokio::task::spawn_blocking(move || work(&objects)).await??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_digits_as_it_takes() {
+        let digits = |last: &[u8]| {
+            let address = |&byte| {
+                let mut address = EntryAddress([7; 32]);
+                address.0[31] = byte;
+                address
+            };
+            digits_to_tell(last.iter().map(address))
+        };
+        assert_eq!(digits(&[]), SHOWN);
+        assert_eq!(digits(&[1, 1]), SHOWN);
+        assert_eq!(digits(&[1, 2]), 64);
+        assert_eq!(digits(&[0x10, 0x20]), 63);
+    }
+}

@@ -1,0 +1,168 @@
+//! Joining a space: is the peer there, and when is everything here?
+
+use std::{
+    io::{self, Read},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use arcwise::NodeId;
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use super::Context;
+use crate::{
+    api::{self, Joined, Peer, PeerSpace, Peers, Ping, Space, client},
+    args::{Join, TicketText},
+    exit::{Exit, Usage},
+    files::printable,
+    output::{bytes, count},
+};
+
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Most bytes read as a ticket.
+const MAX_TICKET: u64 = 64 << 10;
+
+#[derive(Debug, Serialize)]
+struct Outcome {
+    #[serde(flatten)]
+    joined: Joined,
+    reached: bool,
+    /// Nothing where that was not waited for.
+    in_sync: Option<bool>,
+}
+
+pub(super) async fn join(args: Join, context: &Context<'_>) -> anyhow::Result<Exit> {
+    let Context { client, output, .. } = context;
+    let ticket = match args.ticket {
+        TicketText::Ticket(ticket) => ticket,
+        TicketText::Stdin => read_ticket()?,
+    };
+    let request = api::Ticket { ticket: ticket.to_string() };
+    let joined: Joined = client.post("/v1/join", request).await?;
+    let name = printable(joined.space.name.as_bytes());
+    if !output.json {
+        output.line(&joined.space.fingerprint)?;
+    }
+    output.say(match joined.already {
+        true => format!("This node is in the space “{name}” already."),
+        false => format!("Joined the space “{name}”."),
+    });
+
+    let patience = Duration::from_secs(args.timeout.into());
+    let (peer, space) = (joined.peer, joined.space.fingerprint.clone());
+    let reached = reach(context, peer, &space, patience).await?;
+    let mut in_sync = None;
+    match &reached {
+        Reached::Yes(peer) => {
+            let at = peer.address.map(|address| format!(" at {address}")).unwrap_or_default();
+            output.say(format_args!("Connected to {}{at}.", peer.id.short()));
+            if args.wait {
+                until_in_sync(context, peer.id, &space).await?;
+                in_sync = Some(true);
+            }
+        }
+        Reached::NotInSpace => output.say(format_args!(
+            "The node {} answers, but it is not in this space any more. Ask for a new ticket.",
+            peer.short()
+        )),
+        Reached::No(failure) => {
+            let addresses: Vec<_> = ticket.addresses.iter().map(ToString::to_string).collect();
+            let mut text = format!("The node {} was not reached", peer.short());
+            if !addresses.is_empty() {
+                text += &format!(" at {}", addresses.join(", "));
+            }
+            if let Some(failure) = failure {
+                text += &format!(" ({})", printable(failure.as_bytes()));
+            }
+            let local = ticket.addresses.iter().all(|address| address.ip().is_loopback());
+            if local && ticket.relays.is_empty() {
+                text += ".\nThe ticket is good on the machine where it was made only";
+            }
+            output.say(format_args!("{text}.\nThe daemon keeps trying."));
+        }
+    }
+    let reached = matches!(reached, Reached::Yes(_));
+    if output.json {
+        output.json(&Outcome { joined, reached, in_sync })?;
+    }
+    Ok(if reached { Exit::Done } else { Exit::NotReached })
+}
+
+fn read_ticket() -> anyhow::Result<arcwise::Ticket> {
+    let mut text = String::new();
+    let mut input = io::stdin().lock().take(MAX_TICKET);
+    input.read_to_string(&mut text).context("cannot read the ticket from stdin")?;
+    // It may have been broken into lines on its way.
+    let text: String = text.split_whitespace().collect();
+    Ok(text.parse().map_err(|error: arcwise::TicketError| Usage(error.to_string()))?)
+}
+
+enum Reached {
+    Yes(Peer),
+    NotInSpace,
+    /// With what became of the last attempt.
+    No(Option<String>),
+}
+
+/// Waits until the peer is connected and both have proven to be in the space.
+async fn reach(
+    context: &Context<'_>,
+    id: NodeId,
+    space: &str,
+    patience: Duration,
+) -> anyhow::Result<Reached> {
+    let waiting = context.output.spinner(format!("connecting to {}", id.short()));
+    let end = Instant::now() + patience;
+    let reached = loop {
+        let known = peers(context).await?;
+        let late = Instant::now() >= end;
+        match known.peers.into_iter().find(|peer| peer.id == id) {
+            Some(peer) if shared(&peer, space).is_some() => break Reached::Yes(peer),
+            Some(_) if late => break Reached::NotInSpace,
+            None if late => {
+                let known = known.unreachable.into_iter().find(|peer| peer.id == id);
+                break Reached::No(known.and_then(|peer| peer.failure));
+            }
+            _ => sleep(LOOK).await,
+        }
+    };
+    waiting.finish_and_clear();
+    Ok(reached)
+}
+
+/// Waits until a comparison with the peer has gone well; there is no end to that, since the daemon
+/// does not give up either.
+async fn until_in_sync(context: &Context<'_>, id: NodeId, space: &str) -> anyhow::Result<()> {
+    let Context { client, output, .. } = context;
+    let bar = output.counter("fetching");
+    loop {
+        let known = peers(context).await?;
+        let peer = known.peers.iter().find(|peer| peer.id == id);
+        let theirs = peer.and_then(|peer| shared(peer, space));
+        let spaces: Vec<Space> = client.get("/v1/spaces", ()).await?;
+        let ours = spaces.into_iter().find(|ours| ours.fingerprint == space);
+        if let Some((ours, theirs)) = ours.zip(theirs) {
+            if theirs.last_sync.as_ref().is_some_and(|last| last.outcome.in_sync) {
+                bar.finish_and_clear();
+                let (aspects, size) = (count(ours.aspects, "aspect"), bytes(ours.bytes));
+                output.say(format_args!("In sync: {aspects} here, {size}."));
+                return Ok(());
+            }
+            bar.set_length(theirs.aspects.max(ours.aspects));
+            bar.set_position(ours.aspects);
+        }
+        bar.set_message(if peer.is_some() { "fetching" } else { "connection lost; waiting" });
+        sleep(LOOK).await;
+    }
+}
+
+async fn peers(context: &Context<'_>) -> Result<Peers, client::Error> {
+    context.client.get("/v1/peers", Ping { ping: false }).await
+}
+
+fn shared<'a>(peer: &'a Peer, space: &str) -> Option<&'a PeerSpace> {
+    peer.spaces.iter().find(|shared| shared.fingerprint == space)
+}

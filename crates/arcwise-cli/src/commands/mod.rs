@@ -1,0 +1,56 @@
+//! The commands, one file for those that belong together.
+
+mod files;
+mod join;
+mod node;
+mod peers;
+mod serve;
+mod space;
+mod status;
+
+use std::path::Path;
+
+use crate::{
+    api::Client,
+    args::{Command, InSpace},
+    demo,
+    exit::Exit,
+    output::Output,
+};
+
+/// What every command that talks to the daemon needs.
+pub(crate) struct Context<'a> {
+    data: &'a Path,
+    client: Client,
+    output: Output,
+}
+
+/// Runs a command to its end.
+pub(crate) async fn run(command: Command, data: &Path, output: Output) -> anyhow::Result<Exit> {
+    let context = Context { data, client: Client::new(data), output };
+    match command {
+        Command::Init => node::init(&context).await,
+        Command::Serve(args) => serve::serve(args, data, output).await,
+        Command::Stop => node::stop(&context).await,
+        Command::Status => status::status(&context).await,
+        Command::Space(command) => space::space(command, &context).await,
+        Command::Ticket(space) => space::ticket(space, &context).await,
+        Command::Join(args) => join::join(args, &context).await,
+        Command::Put(args) => files::put(args, context).await,
+        Command::Get(args) => files::get(args, context).await,
+        Command::Cat { what, space } => files::cat(what, space, context).await,
+        Command::Ls { what, space } => files::ls(what, space, context).await,
+        Command::Sync(args) => peers::sync(args, &context).await,
+        Command::Peers { ping } => peers::peers(ping, &context).await,
+        Command::Demo(args) => match demo::run(args, output.json).await? {
+            true => Ok(Exit::Done),
+            false => Ok(Exit::Failed),
+        },
+    }
+}
+
+impl From<InSpace> for crate::api::InSpace {
+    fn from(InSpace { space }: InSpace) -> Self {
+        Self { space }
+    }
+}

@@ -1,0 +1,168 @@
+//! The peers, and comparing with them.
+
+use anyhow::Context as _;
+
+use super::{Context, space::share};
+use crate::{
+    api::{self, LastSync, Outcome, Peer, Peers, Ping, Report, Synced, Unreachable},
+    args::Sync,
+    exit::Exit,
+    files::printable,
+    output::{bytes, count, seconds},
+};
+
+pub(super) async fn peers(ping: bool, context: &Context<'_>) -> anyhow::Result<Exit> {
+    let Context { client, output, .. } = context;
+    let known: Peers = client.get("/v1/peers", Ping { ping }).await?;
+    if output.json {
+        output.json(&known)?;
+        return Ok(Exit::Done);
+    }
+    if known.peers.is_empty() && known.unreachable.is_empty() {
+        output.say(
+            "No peer is known yet. Give somebody a ticket (arcwise ticket), or use one (arcwise join).",
+        );
+    }
+    for peer in &known.peers {
+        output.line(connected(peer))?;
+    }
+    for peer in &known.unreachable {
+        output.line(unreachable(peer))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn connected(peer: &Peer) -> String {
+    let way = match (peer.address, peer.relayed) {
+        (Some(address), _) => address.to_string(),
+        (None, true) => "through a relay".to_owned(),
+        (None, false) => "no address yet".to_owned(),
+    };
+    let mut text = format!("{}  {way}", peer.id.short());
+    if let Some(trip) = peer.round_trip_ms {
+        text += &format!(", {trip:.1} ms");
+    }
+    text += &format!(
+        ", {}, connected for {}, sent {}, received {}",
+        printable(peer.agent.as_bytes()),
+        seconds(peer.connected_seconds),
+        bytes(peer.sent_bytes),
+        bytes(peer.received_bytes),
+    );
+    match &peer.ping {
+        Some(Ok(millis)) => text += &format!("\n  answered a ping in {millis:.1} ms"),
+        Some(Err(why)) => {
+            text += &format!("\n  did not answer a ping: {}", printable(why.as_bytes()))
+        }
+        None => {}
+    }
+    if peer.spaces.is_empty() {
+        text += "\n  in no space that this node is in";
+    }
+    for space in &peer.spaces {
+        text += &format!(
+            "\n  {}: holds {} of it, {}; {}",
+            printable(space.name.as_bytes()),
+            share(&space.held),
+            count(space.aspects, "aspect"),
+            last_sync(space.last_sync.as_ref()),
+        );
+    }
+    text
+}
+
+/// How the last comparison ended, in words that promise nothing.
+pub(super) fn last_sync(last: Option<&LastSync>) -> String {
+    let Some(LastSync { seconds_ago, outcome }) = last else {
+        return "not compared yet".to_owned();
+    };
+    let ago = seconds(*seconds_ago);
+    match outcome {
+        Outcome { in_sync: true, .. } => format!("in sync {ago} ago"),
+        Outcome { failure: Some(failure), .. } => format!(
+            "the last comparison failed {ago} ago: {}; it is tried again",
+            printable(failure.as_bytes())
+        ),
+        Outcome { report, .. } => {
+            let left = report.as_ref().map_or(0, |report| report.rejected + report.gone);
+            format!("compared {ago} ago, without {}", count(left, "aspect"))
+        }
+    }
+}
+
+fn unreachable(peer: &Unreachable) -> String {
+    let addresses: Vec<String> =
+        peer.addresses.iter().map(ToString::to_string).chain(peer.relays.clone()).collect();
+    let addresses = match addresses.is_empty() {
+        true => "no address known".to_owned(),
+        false => addresses.join(", "),
+    };
+    let failure = peer.failure.as_deref().map(|failure| printable(failure.as_bytes()));
+    let failure = failure.map(|failure| format!(" ({failure})")).unwrap_or_default();
+    format!("{}  not connected, tried again and again: {addresses}{failure}", peer.id.short())
+}
+
+pub(super) async fn sync(args: Sync, context: &Context<'_>) -> anyhow::Result<Exit> {
+    let Context { client, output, .. } = context;
+    let request = api::Sync {
+        space: args.space.space,
+        peer: args.peer,
+        full: args.full,
+        published_since_micros: args.published_since.map(arcwise::Time::as_micros),
+    };
+    let comparing = output.spinner("comparing");
+    let mut lines = client.post_lines("/v1/sync", request).await?;
+    let (mut asked, mut failed) = (0, 0);
+    while let Some(synced) = lines.next::<Synced>().await? {
+        asked += 1;
+        failed += u32::from(!synced.outcome.in_sync);
+        comparing.suspend(|| match output.json {
+            true => output.json(&synced),
+            false => output.line(told(&synced)),
+        })?;
+    }
+    comparing.finish_and_clear();
+    // The daemon answers for each peer, or it has stopped half-way.
+    (asked > 0).then_some(()).context("the daemon stopped before it had compared")?;
+    Ok(if failed == 0 { Exit::Done } else { Exit::Failed })
+}
+
+fn told(synced: &Synced) -> String {
+    let Synced { peer, seconds, outcome } = synced;
+    let peer = peer.short();
+    match outcome {
+        Outcome { in_sync: true, report: Some(report), .. } => {
+            format!("{peer}  in sync after {seconds:.2} s: {}", took(report))
+        }
+        Outcome { failure: Some(failure), .. } => {
+            format!("{peer}  failed after {seconds:.2} s: {}", printable(failure.as_bytes()))
+        }
+        Outcome { report, .. } => {
+            let report = report.as_ref();
+            let (rejected, gone) = report.map_or((0, 0), |report| (report.rejected, report.gone));
+            format!(
+                "{peer}  not in sync after {seconds:.2} s: {} could not be believed, {} were gone",
+                count(rejected, "aspect"),
+                count(gone, "aspect"),
+            )
+        }
+    }
+}
+
+/// What a comparison moved and compared.
+pub(super) fn took(report: &Report) -> String {
+    let moved = match (report.fetched, report.sent) {
+        (0, 0) => "nothing to exchange".to_owned(),
+        _ => format!(
+            "fetched {} ({}), sent {} ({})",
+            count(report.fetched, "aspect"),
+            bytes(report.fetched_bytes),
+            count(report.sent, "aspect"),
+            bytes(report.sent_bytes),
+        ),
+    };
+    let compared = count(report.listed.max(report.heard), "hash");
+    let compared = compared.replace("hashs", "hashes");
+    let part = if report.constrained { "only what is new, " } else { "everything, " };
+    format!("{moved}; compared {part}{compared}")
+}

@@ -1,0 +1,180 @@
+//! The daemon.
+
+use std::{io, path::Path, process};
+
+use anyhow::Context as _;
+use arcwise::{Config, Node};
+use jiff::Zoned;
+use serde::Serialize;
+use serde_json::json;
+use tokio::{
+    io::AsyncWriteExt,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::peers::took;
+use crate::{
+    api::{Event, Feed, Server, Source, client::shell_word},
+    args::Serve,
+    exit::{Exit, Stdout},
+    files::printable,
+    output::{Output, count},
+};
+
+pub(super) async fn serve(args: Serve, data: &Path, output: Output) -> anyhow::Result<Exit> {
+    if !Node::exists(data) {
+        anyhow::bail!(
+            "there is no node in {data}; make one with: arcwise init --data {data}",
+            data = shell_word(data)
+        );
+    }
+    warn_of_readers(data);
+    let stop = CancellationToken::new();
+    stop_at_signals(stop.clone())?;
+    let mut config = Config::new(data);
+    config.listen = args.listen;
+    config.relays = args.relay;
+    if let Some(min_free) = args.min_free {
+        config.store.min_free = min_free;
+    }
+    let node = Node::open(config).await?;
+    let feed = Feed::new(&node);
+    let server = Server::start(&node, data, stop.clone())
+        .with_context(|| format!("cannot make the socket for commands in {}", data.display()))?;
+
+    // A daemon does not need to be read.
+    let _ = greet(&node, data, output);
+    let telling = tokio::spawn(tell(feed, output));
+    stop.cancelled().await;
+    output.say("Shutting down.");
+    telling.abort();
+    let _ = telling.await;
+    server.stop(node).await;
+    Ok(Exit::Done)
+}
+
+/// The folder holds what lets others into the spaces.
+fn warn_of_readers(data: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(data).map_or(0, |metadata| metadata.permissions().mode());
+    if mode & 0o077 != 0 {
+        let word = shell_word(data);
+        tracing::warn!(
+            "other users can look into the data folder; to keep them out: chmod 700 {word}"
+        );
+    }
+}
+
+/// The first signal asks for an orderly end, the second for an end.
+fn stop_at_signals(stop: CancellationToken) -> anyhow::Result<()> {
+    let signals =
+        || Ok::<_, io::Error>((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?));
+    let (mut interrupt, mut terminate) = signals().context("cannot listen for signals")?;
+    tokio::spawn(async move {
+        loop {
+            let number = tokio::select! {
+                _ = interrupt.recv() => 2,
+                _ = terminate.recv() => 15,
+            };
+            if stop.is_cancelled() {
+                process::exit(128 + number);
+            }
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// Says who and where the node is. The last line comes when commands are answered.
+fn greet(node: &Node, data: &Path, output: Output) -> Result<(), Stdout> {
+    let (id, listening) = (node.id(), node.listening());
+    if output.json {
+        return output.json(&Line {
+            time: now(),
+            what: json!({
+                "event": "ready",
+                "node": id.to_string(),
+                "listening": listening,
+                "data": data.display().to_string(),
+                "pid": process::id(),
+            }),
+        });
+    }
+    let addresses: Vec<_> = listening.iter().map(ToString::to_string).collect();
+    output.line(format_args!(
+        "node       {id}\nlistening  {}\ndata       {}\nready      stop with Ctrl-C or: arcwise stop{}",
+        addresses.join(", "),
+        data.display(),
+        super::node::data_option(data),
+    ))
+}
+
+#[derive(Serialize)]
+struct Line<T> {
+    time: String,
+    #[serde(flatten)]
+    what: T,
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().to_string()
+}
+
+/// Prints what happens, until nobody reads it any more.
+async fn tell(mut feed: Feed, output: Output) {
+    let mut out = tokio::io::stdout();
+    while let Some(event) = feed.next().await {
+        let line = match output.json {
+            true => serde_json::to_string(&Line { time: now(), what: &event }).unwrap_or_default(),
+            false => format!("{} {}", Zoned::now().strftime("%H:%M:%S"), told(&event)),
+        };
+        let written = out.write_all(format!("{line}\n").as_bytes()).await;
+        if written.is_err() || out.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn told(event: &Event) -> String {
+    let clean = |text: &str| printable(text.as_bytes());
+    match event {
+        Event::PeerConnected { peer, agent } => {
+            format!("{} connected: {}", peer.short(), clean(agent))
+        }
+        Event::PeerDisconnected { peer, reason } => {
+            format!("{} disconnected: {}", peer.short(), clean(reason))
+        }
+        Event::SpaceShared { peer, name, .. } => {
+            format!("{} is in “{}” too", peer.short(), clean(name))
+        }
+        Event::Stored { name, source, aspects, .. } => {
+            let (aspects, name) = (count(*aspects, "aspect"), clean(name));
+            match source {
+                Source::Local => format!("stored {aspects} put into “{name}” here"),
+                Source::Broadcast { peer } => {
+                    format!("stored {aspects} of “{name}”, pushed by {}", peer.short())
+                }
+                Source::Gossip { peer } => {
+                    format!("stored {aspects} of “{name}”, fetched from {}", peer.short())
+                }
+            }
+        }
+        Event::InSync { peer, name, report, .. } => {
+            format!("{} in sync in “{}”: {}", peer.short(), clean(name), took(report))
+        }
+        Event::SyncFailed { peer, name, reason, .. } => {
+            let (name, reason) = (clean(name), clean(reason));
+            format!("{} not in sync in “{name}”: {reason}; it is tried again", peer.short())
+        }
+        Event::PeerFault { peer, fault } => {
+            format!("{} broke a rule: {}", peer.short(), clean(fault))
+        }
+        Event::ArcChanged { name, held, .. } => {
+            format!("holds {} of “{}” now", super::space::share(held), clean(name))
+        }
+        Event::Missed { events } => {
+            format!("{} not told: too many at a time", count(*events, "event"))
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Spaces and tickets.
+
+use indicatif::HumanCount;
+
+use super::Context;
+use crate::{
+    api::{Arcs, NewSpace, Space, SpaceId, Ticket},
+    args::{InSpace, SpaceCommand},
+    exit::Exit,
+    files::printable,
+    output::{bytes, table},
+};
+
+pub(super) async fn space(command: SpaceCommand, context: &Context<'_>) -> anyhow::Result<Exit> {
+    let Context { client, output, .. } = context;
+    match command {
+        SpaceCommand::Create { name } => {
+            let space: Space = client.post("/v1/spaces", NewSpace { name }).await?;
+            match output.json {
+                true => output.json(&space)?,
+                false => output.line(&space.fingerprint)?,
+            }
+            output.say(format_args!("Made the space “{}”.", printable(space.name.as_bytes())));
+        }
+        SpaceCommand::List => {
+            let spaces: Vec<Space> = client.get("/v1/spaces", ()).await?;
+            if output.json {
+                output.json(&spaces)?;
+            } else if spaces.is_empty() {
+                output.say(NO_SPACE);
+            } else {
+                output.line(listed(&spaces))?;
+            }
+        }
+        SpaceCommand::Id { reveal: _, space } => {
+            let query = crate::api::InSpace::from(space);
+            let id: SpaceId = client.get("/v1/space-id", query).await?;
+            match output.json {
+                true => output.json(&id)?,
+                false => output.line(&id.id)?,
+            }
+            output.say("Whoever knows this id can read and write the space.");
+        }
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) const NO_SPACE: &str = "This node is in no space yet; make one with `arcwise space create NAME`, or join one with \
+     `arcwise join TICKET`.";
+
+fn listed(spaces: &[Space]) -> String {
+    let mut rows =
+        vec![["SPACE", "ASPECTS", "BYTES", "HELD", "TARGET", "PEERS", "NAME"].map(str::to_owned)];
+    rows.extend(spaces.iter().map(|space| {
+        [
+            space.fingerprint.clone(),
+            HumanCount(space.aspects).to_string(),
+            bytes(space.bytes),
+            share(&space.held),
+            share(&space.target),
+            space.peers.to_string(),
+            printable(space.name.as_bytes()),
+        ]
+    }));
+    table("<>>>>><", &rows)
+}
+
+/// A share of the ring: `all`, `none` or a percentage that is neither.
+pub(super) fn share(arcs: &Arcs) -> String {
+    match arcs.fraction {
+        1.0.. => "all".to_owned(),
+        0.0 => "none".to_owned(),
+        part => format!("{:.2}%", (part * 100.0).clamp(0.01, 99.99)),
+    }
+}
+
+pub(super) async fn ticket(space: InSpace, context: &Context<'_>) -> anyhow::Result<Exit> {
+    let Context { client, output, .. } = context;
+    let ticket: Ticket = client.get("/v1/ticket", crate::api::InSpace::from(space)).await?;
+    match output.json {
+        true => output.json(&ticket)?,
+        false => output.line(&ticket.ticket)?,
+    }
+    if let Ok(ticket) = ticket.ticket.parse::<arcwise::Ticket>() {
+        let local = ticket.addresses.iter().all(|address| address.ip().is_loopback());
+        if local && ticket.relays.is_empty() {
+            output.say("It works on this machine only: the node listens nowhere else.");
+        }
+    }
+    output.say("Whoever has this ticket can join, read and write.");
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_not_rounded_to_what_they_are_not() {
+        let share = |fraction| share(&Arcs { fraction, arcs: Vec::new() });
+        assert_eq!(share(1.0), "all");
+        assert_eq!(share(0.999_999_9), "99.99%");
+        assert_eq!(share(0.25), "25.00%");
+        assert_eq!(share(1e-9), "0.01%");
+        assert_eq!(share(0.0), "none");
+    }
+}

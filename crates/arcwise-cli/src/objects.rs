@@ -1,0 +1,160 @@
+//! Where the files of a space go to and come from: a node in this process. The daemon does the same
+//! for its commands.
+
+use std::time::Duration;
+
+use arcwise::{Aspect, EntryAddress, Location, PublishError, Space, StoreError};
+use tokio::{runtime::Handle, task::JoinSet, time::timeout};
+
+use crate::files::{NewAspect, ObjectName, Objects};
+
+/// Entries read from the store at a time: enough that the cost per call vanishes, few enough that
+/// they fit into memory.
+pub(crate) const PIECE: usize = 64;
+
+/// Peers asked for what is not held here, at most.
+const ASKED: usize = 3;
+
+/// Peers are asked for so many objects at a time.
+const ASKING: usize = 16;
+
+/// How long one of them may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The node could not store or read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A space of a node in this process. Its calls block, so they belong on a thread of their own and
+/// not on those that drive the runtime.
+pub(crate) struct Local {
+    space: Space,
+    runtime: Handle,
+}
+
+impl Local {
+    pub(crate) fn new(space: Space, runtime: Handle) -> Self {
+        Self { space, runtime }
+    }
+}
+
+impl Objects for Local {
+    type Error = Error;
+
+    fn put(&self, aspects: Vec<NewAspect>) -> Result<(), Error> {
+        Ok(self.runtime.block_on(put(&self.space, aspects))?)
+    }
+
+    fn entry(&self, entry: &EntryAddress) -> Result<Vec<Aspect>, Error> {
+        Ok(self.runtime.block_on(self::entry(&self.space, *entry))?)
+    }
+
+    fn missing(&self, objects: &[ObjectName]) -> Result<Vec<ObjectName>, Error> {
+        Ok(self.runtime.block_on(missing(&self.space, objects))?)
+    }
+
+    fn read(&self, names: &[ObjectName]) -> Result<Vec<Option<Aspect>>, Error> {
+        let mut found = Vec::with_capacity(names.len());
+        for piece in names.chunks(PIECE) {
+            found.extend(self.runtime.block_on(read(&self.space, piece))?);
+        }
+        Ok(found)
+    }
+}
+
+/// Stores the aspects, published now.
+pub(crate) async fn put(space: &Space, aspects: Vec<NewAspect>) -> Result<(), PublishError> {
+    let aspects = aspects.into_iter().map(|NewAspect { entry, kind, data, signed }| {
+        arcwise::NewAspect { entry, kind, data, signed }
+    });
+    space.publish(aspects.collect()).await?;
+    Ok(())
+}
+
+/// Those of the objects that are not held here.
+pub(crate) async fn missing(
+    space: &Space,
+    objects: &[ObjectName],
+) -> Result<Vec<ObjectName>, StoreError> {
+    let mut missing = Vec::new();
+    for piece in objects.chunks(PIECE) {
+        let held = held(space, piece).await?;
+        missing.extend(piece.iter().zip(held).filter(|(_, held)| held.is_none()).map(|(n, _)| *n));
+    }
+    Ok(missing)
+}
+
+/// The objects, each in the place of its name: from here, or from a peer. At most [`PIECE`] at a
+/// time.
+pub(crate) async fn read(
+    space: &Space,
+    names: &[ObjectName],
+) -> Result<Vec<Option<Aspect>>, StoreError> {
+    let mut found = held(space, names).await?;
+    let lacking: Vec<usize> = (0..names.len()).filter(|&place| found[place].is_none()).collect();
+    for places in lacking.chunks(ASKING) {
+        let mut asking = JoinSet::new();
+        for &place in places {
+            let (space, name) = (space.clone(), names[place]);
+            asking.spawn(async move { (place, ask(&space, name).await) });
+        }
+        while let Some(asked) = asking.join_next().await {
+            // A task that has panicked has found nothing.
+            if let Ok((place, aspect)) = asked {
+                found[place] = aspect;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// All aspects of an entry: those held here and, where this node does not claim to hold what belongs
+/// there, those of a peer that does.
+pub(crate) async fn entry(space: &Space, entry: EntryAddress) -> Result<Vec<Aspect>, StoreError> {
+    let mut found = space.entry(entry).await?;
+    let location = Location::of_entry(&entry);
+    if space.status().held.contains(location) {
+        return Ok(found);
+    }
+    for peer in space.peers_at(location).into_iter().take(ASKED) {
+        match timeout(PATIENCE, space.query(peer, entry)).await {
+            Ok(Ok(theirs)) => {
+                found.extend(theirs);
+                found.sort_by_key(Aspect::hash);
+                found.dedup_by_key(|aspect| aspect.hash());
+                break;
+            }
+            Ok(Err(error)) => tracing::debug!(peer = %peer.short(), %error, "no answer"),
+            Err(_) => tracing::debug!(peer = %peer.short(), "no answer in time"),
+        }
+    }
+    Ok(found)
+}
+
+async fn held(space: &Space, names: &[ObjectName]) -> Result<Vec<Option<Aspect>>, StoreError> {
+    let entries = space.entries(names.iter().map(|name| name.address).collect()).await?;
+    let find =
+        |(aspects, name): (Vec<Aspect>, &ObjectName)| aspects.into_iter().find(|a| name.is(a));
+    Ok(entries.into_iter().zip(names).map(find).collect())
+}
+
+async fn ask(space: &Space, name: ObjectName) -> Option<Aspect> {
+    let location = Location::of_entry(&name.address);
+    for peer in space.peers_at(location).into_iter().take(ASKED) {
+        match timeout(PATIENCE, space.query(peer, name.address)).await {
+            Ok(Ok(aspects)) => {
+                if let Some(found) = aspects.into_iter().find(|aspect| name.is(aspect)) {
+                    return Some(found);
+                }
+            }
+            Ok(Err(error)) => tracing::debug!(peer = %peer.short(), %error, "no answer"),
+            Err(_) => tracing::debug!(peer = %peer.short(), "no answer in time"),
+        }
+    }
+    None
+}
