@@ -148,7 +148,6 @@ async fn control(
                     if !inner.register(peer) {
                         return Ok(());
                     }
-                    inner.remember(peer);
                     inner.emit(Event::PeerConnected { peer: peer.id, agent });
                     start(inner, peer);
                 }
@@ -156,6 +155,8 @@ async fn control(
                     peer.spaces.send_modify(|spaces| drop(spaces.insert(id, theirs)));
                     if gossiping.insert(id) {
                         inner.emit(Event::SpaceShared { peer: peer.id, space: id });
+                        // Not before: strangers are not dialled.
+                        inner.remember(peer);
                         let (inner, peer) = (inner.clone(), peer.clone());
                         inner.clone().spawn(async move { gossip_with(inner, peer, id).await });
                     }
