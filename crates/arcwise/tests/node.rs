@@ -107,11 +107,11 @@ async fn two_nodes_converge_and_what_is_new_is_pushed() {
     assert_eq!((status.peers.len(), status.spaces[0].peers), (1, 1));
     assert_eq!(status.peers[0].spaces[0].id, here.id());
     alice.shutdown().await;
-    until(&mut bobs, |event| match event {
-        Event::PeerDisconnected { reason, .. } => Some(assert!(reason.contains("shutting down"))),
+    let reason = until(&mut bobs, |event| match event {
+        Event::PeerDisconnected { reason, .. } => Some(reason),
         _ => None,
-    })
-    .await;
+    });
+    assert!(reason.await.contains("shutting down"));
     bob.shutdown().await;
 }
 
@@ -242,7 +242,7 @@ async fn large_aspects_and_one_hot_entry() {
         entry,
         kind: 2,
         data: vec![n; arcwise::MAX_ASPECT_DATA].into(),
-        signed: n % 2 == 0,
+        signed: n.is_multiple_of(2),
     };
     let keys: Vec<AspectKey> = here.publish((0..40).map(large).collect()).await.unwrap();
     let mut bobs = bob.events();
