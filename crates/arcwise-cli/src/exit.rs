@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, io, process::ExitCode};
 
 use crate::{
-    api::{self, Code, client},
+    api::{Code, client},
     files,
 };
 
@@ -85,9 +85,6 @@ fn of_one(error: &(dyn StdError + 'static)) -> Option<Exit> {
             client::Error::Refused(error) => Some(of_code(error.code)),
             _ => Some(Exit::Failed),
         };
-    }
-    if let Some(error) = error.downcast_ref::<api::Error>() {
-        return Some(of_code(error.code));
     }
     match error.downcast_ref::<files::Error>()? {
         files::Error::UnknownPrefix(_)

@@ -467,6 +467,10 @@ fn who_has_read_enough_is_no_trouble() {
     child.stdout.take().unwrap().read_exact(&mut first).unwrap();
     assert_eq!(Done::from(child.wait_with_output().unwrap()).exit(0), Default::default());
     assert_eq!(first, noise(1, 10)[..]);
+    if let Ok(full) = fs::File::options().write(true).open("/dev/full") {
+        let status = program(&home.data()).arg("status").stdout(full).output().unwrap();
+        Done::from(status).fails(1, &["cannot write the output"]);
+    }
 }
 
 #[test]
@@ -532,6 +536,8 @@ fn another_user_is_turned_away() {
         Done::from(command.arg("status").uid(65_534).gid(65_534).output().unwrap())
     };
     status().fails(1, &["cannot talk to the daemon", "Permission denied"]);
+    let serve = program(&home.data()).arg("serve").uid(65_534).gid(65_534).output().unwrap();
+    Done::from(serve).fails(1, &["Permission denied"]);
     // Even where every door was opened by hand.
     for path in [home.path(""), home.data(), socket] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
@@ -559,6 +565,7 @@ fn events_can_be_followed() {
     let mut followed = String::new();
     stream.read_to_string(&mut followed).unwrap();
     assert!(followed.contains(r#""event":"stored""#), "{followed}");
+    let _again = home.serve();
 }
 
 #[test]

@@ -10,9 +10,9 @@ use crate::error::OpenError;
 
 const FILE: &str = "key";
 
-/// Whether a node was made here.
+/// Whether a node was made here. Where that cannot be seen, whatever is tried next says why.
 pub(crate) fn exists(folder: &Path) -> bool {
-    folder.join(FILE).exists()
+    folder.join(FILE).try_exists().unwrap_or(true)
 }
 
 /// Makes the folder where it is missing, for its owner alone: it will hold what lets others into

@@ -131,7 +131,7 @@ pub struct UnreachablePeer {
 }
 
 impl Node {
-    /// Whether there is a node in this folder.
+    /// Whether there is a node in this folder; true also where the folder cannot be looked into.
     pub fn exists(folder: &Path) -> bool {
         identity::exists(folder)
     }

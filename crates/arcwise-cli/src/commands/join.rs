@@ -10,7 +10,7 @@ use arcwise::NodeId;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use super::Context;
+use super::{Context, space::is_local};
 use crate::{
     api::{self, Joined, Peer, PeerSpace, Peers, Ping, Space, client},
     args::{Join, TicketText},
@@ -77,8 +77,7 @@ pub(super) async fn join(args: Join, context: &Context<'_>) -> anyhow::Result<Ex
             if let Some(failure) = failure {
                 text += &format!(" ({})", printable(failure.as_bytes()));
             }
-            let local = ticket.addresses.iter().all(|address| address.ip().is_loopback());
-            if local && ticket.relays.is_empty() {
+            if is_local(&ticket) {
                 text += ".\nThe ticket is good on the machine where it was made only";
             }
             output.say(format_args!("{text}.\nThe daemon keeps trying."));

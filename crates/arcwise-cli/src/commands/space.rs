@@ -20,7 +20,8 @@ pub(super) async fn space(command: SpaceCommand, context: &Context<'_>) -> anyho
                 true => output.json(&space)?,
                 false => output.line(&space.fingerprint)?,
             }
-            output.say(format_args!("Made the space “{}”.", printable(space.name.as_bytes())));
+            let name = printable(space.name.as_bytes());
+            output.say(format_args!("Made the space “{name}”. Let others in with: arcwise ticket"));
         }
         SpaceCommand::List => {
             let spaces: Vec<Space> = client.get("/v1/spaces", ()).await?;
@@ -81,14 +82,24 @@ pub(super) async fn ticket(space: InSpace, context: &Context<'_>) -> anyhow::Res
         true => output.json(&ticket)?,
         false => output.line(&ticket.ticket)?,
     }
+    output.say("Whoever has this ticket can join, read and write.");
     if let Ok(ticket) = ticket.ticket.parse::<arcwise::Ticket>() {
-        let local = ticket.addresses.iter().all(|address| address.ip().is_loopback());
-        if local && ticket.relays.is_empty() {
+        if ticket.addresses.is_empty() && ticket.relays.is_empty() {
+            output
+                .say("It leads nowhere, because the node has no address yet; is there a network?");
+        } else if is_local(&ticket) {
             output.say("It works on this machine only: the node listens nowhere else.");
         }
     }
-    output.say("Whoever has this ticket can join, read and write.");
     Ok(Exit::Done)
+}
+
+/// Whether a ticket leads to the machine that it is used on.
+pub(super) fn is_local(ticket: &arcwise::Ticket) -> bool {
+    let mut addresses = ticket.addresses.iter();
+    ticket.relays.is_empty()
+        && !ticket.addresses.is_empty()
+        && addresses.all(|address| address.ip().is_loopback())
 }
 
 #[cfg(test)]

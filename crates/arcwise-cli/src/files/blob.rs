@@ -1,13 +1,17 @@
 //! Blobs: a stream of bytes as a tree of objects, and back.
 
-use std::io::{self, Read};
+use std::{
+    collections::VecDeque,
+    io::{self, Read},
+};
 
-use arcwise_proto::EntryAddress;
+use arcwise_proto::{Aspect, EntryAddress};
 use bytes::Bytes;
 
 use super::{
-    ADDRESS, CHUNK, INDEX, Objects,
+    ADDRESS, CHUNK, INDEX, ObjectName, Objects,
     batch::Batch,
+    content_of,
     cut::{Cutter, Sizes},
     error::{Error, Flaw},
     fetch,
@@ -115,6 +119,10 @@ impl Tree {
     }
 }
 
+/// Chunks that are read at a time: they are fetched from a peer at the same time where they are not
+/// held here, and so much memory is needed.
+const AHEAD: usize = 8;
+
 /// Reads a blob chunk by chunk. Every chunk it hands out was checked against its address, and all
 /// together are as long as was announced.
 pub(super) struct BlobReader<'a, O> {
@@ -125,18 +133,24 @@ pub(super) struct BlobReader<'a, O> {
     /// The addresses still to visit, one level below the other: first the root alone, then those of
     /// the indexes on the way to the next chunk.
     path: Vec<Bytes>,
+    /// The next chunks, as they were read.
+    ahead: VecDeque<(ObjectName, Option<Aspect>)>,
 }
 
 impl<'a, O: Objects> BlobReader<'a, O> {
     pub(super) fn new(objects: &'a O, blob: Blob) -> Self {
         let root = Bytes::copy_from_slice(blob.root.as_bytes());
-        Self { objects, blob, left: blob.length, path: vec![root] }
+        Self { objects, blob, left: blob.length, path: vec![root], ahead: VecDeque::new() }
     }
 
     /// The next chunk; `None` after the last. Each chunk but that of the empty blob has a byte at
     /// least, so a tree that names the same node again and again ends with the announced length.
     pub(super) fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
+            if let Some((name, chunk)) = self.ahead.pop_front() {
+                return self.checked(content_of(name, chunk)?).map(Some);
+            }
+            let at_chunks = self.path.len() > self.blob.depth as usize;
             let Some(level) = self.path.last_mut() else {
                 return match self.left {
                     0 => Ok(None),
@@ -147,10 +161,15 @@ impl<'a, O: Objects> BlobReader<'a, O> {
                 self.path.pop();
                 continue;
             }
-            let address = address_from(&level.split_to(ADDRESS));
-            if self.path.len() > self.blob.depth as usize {
-                return self.chunk(address).map(Some);
+            if at_chunks {
+                let chunks = level.split_to(level.len().min(AHEAD * ADDRESS));
+                let name = |bytes: &[u8]| ObjectName { address: address_from(bytes), kind: CHUNK };
+                let names: Vec<_> = chunks.chunks(ADDRESS).map(name).collect();
+                let chunks = self.objects.read(&names).map_err(Error::node)?;
+                self.ahead.extend(names.into_iter().zip(chunks));
+                continue;
             }
+            let address = address_from(&level.split_to(ADDRESS));
             let index = fetch(self.objects, address, INDEX)?;
             if index.is_empty() || index.len() % ADDRESS != 0 {
                 return Err(self.flaw(Flaw::IndexLength(index.len())));
@@ -166,11 +185,6 @@ impl<'a, O: Objects> BlobReader<'a, O> {
             0 => Ok(chunk),
             _ => Err(self.flaw(Flaw::Length { declared: self.blob.length, more: false })),
         }
-    }
-
-    fn chunk(&mut self, address: EntryAddress) -> Result<Bytes, Error> {
-        let chunk = fetch(self.objects, address, CHUNK)?;
-        self.checked(chunk)
     }
 
     fn checked(&mut self, chunk: Bytes) -> Result<Bytes, Error> {

@@ -44,7 +44,7 @@ pub(super) async fn read_objects(
     let names = wire::decode_names(whole(body)?).map_err(Error::bad_request)?;
     let token = daemon.0.running.token();
     Ok(stream(async move |pieces| {
-        let _token = token;
+        let (_token, space) = (token, space);
         for piece in names.chunks(objects::PIECE) {
             let piece = match objects::read(&space, piece).await {
                 Ok(aspects) => wire::encode_aspects(aspects.iter().map(Option::as_ref)),

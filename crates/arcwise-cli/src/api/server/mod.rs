@@ -61,7 +61,8 @@ struct Shared {
     stop: CancellationToken,
     /// The node has given up its folder.
     stopped: CancellationToken,
-    /// Requests that use the node.
+    /// Requests that use the node. What works on past its handler holds a token, and lets go of it
+    /// last.
     running: TaskTracker,
 }
 

@@ -84,7 +84,7 @@ pub(super) async fn sync(State(daemon): State<Daemon>, body: Body) -> Result<Res
         SyncOptions { full, published_since: published_since_micros.map(Time::from_micros) };
     let token = daemon.0.running.token();
     Ok(lines(async move |lines| {
-        let _token = token;
+        let (_token, space) = (token, space);
         for peer in peers {
             let start = Instant::now();
             let result = space.sync(peer, options).await;

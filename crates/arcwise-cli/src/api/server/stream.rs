@@ -17,13 +17,17 @@ use super::{Daemon, Shared};
 use crate::api::{Error, Feed, Stopping};
 
 pub(super) async fn events(State(daemon): State<Daemon>) -> Result<Response, Error> {
-    let mut feed = Feed::new(&daemon.node()?);
-    let stop = daemon.0.stop.clone();
+    let feed = Feed::new(&daemon.node()?);
+    let (stop, token) = (daemon.0.stop.clone(), daemon.0.running.token());
     Ok(lines(async move |lines| {
-        while let Some(event) = stop.run_until_cancelled(feed.next()).await? {
-            lines.tell(&event).await?;
-        }
-        Some(())
+        let (_token, mut feed) = (token, feed);
+        let tell = async {
+            while let Some(event) = feed.next().await {
+                lines.tell(&event).await?;
+            }
+            Some(())
+        };
+        stop.run_until_cancelled(tell).await?
     }))
 }
 
