@@ -4,6 +4,7 @@ mod compare;
 mod ladder;
 
 use std::{
+    io::{self, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -65,20 +66,16 @@ struct Side {
 /// Runs the demo; true where both ended up with the same.
 pub(crate) async fn run(args: Args, json: bool) -> anyhow::Result<bool> {
     let started = Instant::now();
-    let say = |text: String| {
-        if !json {
-            println!("{text}");
-        }
-    };
+    let say = |text: String| if json { Ok(()) } else { writeln!(io::stdout(), "{text}") };
     let [alices, bobs] = sources(args)?;
     let temporary = tempfile::tempdir().context("cannot make a temporary folder")?;
 
     let open = |name: &str| Node::open(Config::new(temporary.path().join(name)).loopback());
     let (alice, bob) = (open("alice").await?, open("bob").await?);
-    say("Two nodes, each with an identity, a durable store and a QUIC endpoint of its own:".into());
+    say("Two nodes, each with an identity, a durable store and a QUIC endpoint of its own:".into())?;
     for (name, node) in [("Alice", &alice), ("Bob", &bob)] {
         let address = node.listening().first().map(ToString::to_string).unwrap_or_default();
-        say(format!("  {name:<5}  {}  on {address}", node.id().short()));
+        say(format!("  {name:<5}  {}  on {address}", node.id().short()))?;
     }
 
     // Bob makes the space. Alice enters it before she knows where Bob is, so that both have
@@ -98,10 +95,10 @@ pub(crate) async fn run(args: Args, json: bool) -> anyhow::Result<bool> {
             shown(&side.source),
             totals.files,
             ladder::bytes(totals.bytes),
-        ));
+        ))?;
     }
 
-    say("\nThey meet. Each arrow as it happened on the wire, times from Alice's dial:\n".into());
+    say("\nThey meet. Each arrow as it happened on the wire, times from Alice's dial:\n".into())?;
     let mut frames = alice.node.frames();
     let (mut alices, mut bobs) = (alice.node.events(), bob.node.events());
     let dialled = Instant::now();
@@ -110,9 +107,9 @@ pub(crate) async fn run(args: Args, json: bool) -> anyhow::Result<bool> {
     in_sync(&mut bobs).await?;
     let mut ladder = Ladder::new(dialled);
     settle(&alice, &bob, &mut frames, &mut ladder).await?;
-    say(ladder.to_string());
+    say(ladder.to_string())?;
 
-    say("\nAlice writes something new, and pushes it:\n".into());
+    say("\nAlice writes something new, and pushes it:\n".into())?;
     let mut news = Ladder::new(Instant::now());
     let before = Instant::now();
     let (note, keys) = author(&mut alice).await?;
@@ -121,8 +118,8 @@ pub(crate) async fn run(args: Args, json: bool) -> anyhow::Result<bool> {
     while let Ok(frame) = frames.try_recv() {
         news.add(&frame);
     }
-    say(news.to_string());
-    say(format!("  {:.1} ms from Alice's pen to Bob's disk, durable", push.as_secs_f64() * 1e3));
+    say(news.to_string())?;
+    say(format!("  {:.1} ms from Alice's pen to Bob's disk, durable", push.as_secs_f64() * 1e3))?;
 
     let comparison = compare(&alice, &bob, &note, temporary.path()).await?;
     let totals = [&alice, &bob].map(|side| side.put.item.totals().files);
@@ -138,10 +135,9 @@ pub(crate) async fn run(args: Args, json: bool) -> anyhow::Result<bool> {
     alice.node.shutdown().await;
     bob.node.shutdown().await;
     if json {
-        println!("{}", serde_json::to_string_pretty(&outcome)?);
-    } else {
-        say(summary(&outcome));
+        writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&outcome)?)?;
     }
+    say(summary(&outcome))?;
     Ok(outcome.equal)
 }
 
