@@ -161,7 +161,10 @@ async fn garbage_on_the_control_stream_ends_the_connection_and_says_why() {
         let told = stranger.closed().await;
         assert!(told.contains(expected), "{told:?} for {expected:?}");
     }
-    assert!(node.peers().is_empty());
+    // None of them is left; the last may just be leaving.
+    while !node.peers().is_empty() {
+        timeout(PATIENCE, events.recv()).await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
