@@ -68,9 +68,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
 async fn compare(args: &Args) -> anyhow::Result<()> {
     println!(
-        "| aspects | bytes each | wall s | aspects/s | wire/data | full: peak MB, CPU s | empty: peak MB, CPU s | insert at the source, aspects/s |"
+        "| aspects | bytes each | wall s | aspects/s | MB/s | wire/data | full: MB before, peak; CPU s | empty: MB before, peak; CPU s | insert at the source, aspects/s |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for _ in 0..args.runs {
         let folder = match &args.folder {
             Some(folder) => tempfile::tempdir_in(folder)?,
@@ -87,14 +87,17 @@ async fn compare(args: &Args) -> anyhow::Result<()> {
         anyhow::ensure!(there.stored == args.aspects, "{} aspects arrived", there.stored);
         let data = (args.aspects * args.size as u64) as f64;
         println!(
-            "| {} | {} | {:.2} | {:.0} | {:.3} | {:.0}, {:.1} | {:.0}, {:.1} | {:.0} |",
+            "| {} | {} | {:.2} | {:.0} | {:.0} | {:.3} | {:.0}, {:.0}; {:.1} | {:.0}, {:.0}; {:.1} | {:.0} |",
             args.aspects,
             args.size,
             there.seconds,
             args.aspects as f64 / there.seconds,
+            data / 1e6 / there.seconds,
             (there.received_bytes + there.sent_bytes) as f64 / data,
+            here.memory_before as f64 / 1e6,
             here.peak_memory as f64 / 1e6,
             here.cpu_seconds,
+            there.memory_before as f64 / 1e6,
             there.peak_memory as f64 / 1e6,
             there.cpu_seconds,
             args.aspects as f64 / ready.insert_seconds,
@@ -160,8 +163,10 @@ async fn full(args: &Args) -> anyhow::Result<()> {
     let space = node.create_space("bench").await?;
     let start = Instant::now();
     let mut random = Random(1);
-    for first in (0..args.aspects).step_by(1000) {
-        let batch = (first..args.aspects.min(first + 1000)).map(|_| NewAspect {
+    // About a megabyte at a time, where a thousand are more.
+    let step = (1_000_000 / args.size.max(1)).clamp(1, 1000);
+    for first in (0..args.aspects).step_by(step) {
+        let batch = (first..args.aspects.min(first + step as u64)).map(|_| NewAspect {
             entry: EntryAddress(random.bytes(32).try_into().unwrap_or([0; 32])),
             kind: 1,
             data: random.bytes(args.size).into(),

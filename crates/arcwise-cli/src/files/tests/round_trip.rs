@@ -306,28 +306,3 @@ fn many_small_files_in_few_round_trips() {
     put(&memory, disk.path(), &quiet).unwrap();
     assert!(memory.missings.get() <= 5 && memory.puts.get() <= 6);
 }
-
-/// `cargo test --release -p arcwise-cli files -- --ignored --nocapture`
-#[test]
-#[ignore = "measures"]
-fn ten_thousand_small_files_and_a_large_one() {
-    let disk = tempfile::tempdir().unwrap();
-    let (from, to) = (disk.path().join("from"), disk.path().join("to"));
-    many_small_files(10_000, &from);
-    let memory = Memory::default();
-    let time = |what: &str, work: &dyn Fn()| {
-        let start = Instant::now();
-        work();
-        println!("{what}: {:?}", start.elapsed());
-    };
-    time("put 10,000 files", &|| drop(put(&memory, &from, &quiet).unwrap()));
-    time("put them again", &|| drop(put(&memory, &from, &quiet).unwrap()));
-    let address = list(&memory).unwrap()[0].address;
-    time("get them", &|| drop(get(&memory, address, None, &to, &quiet).unwrap()));
-    let large = noise(9, 512 << 20);
-    time("put 512 MiB", &|| drop(put_reader(&memory, "large", &large[..], &quiet).unwrap()));
-    let address = list(&memory).unwrap()[0].address;
-    time("cat them", &|| {
-        cat(&memory, address, None, io::sink()).unwrap();
-    });
-}
