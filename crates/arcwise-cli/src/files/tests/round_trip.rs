@@ -1,9 +1,6 @@
 //! What is put comes back as it was.
 
-use std::{
-    io::{self, Read},
-    time::Instant,
-};
+use std::io::{self, Read};
 
 use proptest::prelude::*;
 
