@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`ring`] | locations, arcs, sets of arcs |
 //! | [`aspect`] | what is shared: immutable, verified pieces of data |
+//! | [`reconcile`] | which items differ, at the cost of the difference |
 //! | [`wire`] | bytes ↔ messages |
 //! | [`session`] | one conversation with one peer |
 //! | [`limits`] | every bound, in one place |
@@ -20,6 +21,7 @@
 pub mod aspect;
 pub mod id;
 pub mod limits;
+pub mod reconcile;
 pub mod ring;
 pub mod session;
 pub mod time;

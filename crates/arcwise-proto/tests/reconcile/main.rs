@@ -1,0 +1,5 @@
+//! Reconciliation: sums against a recount, conversations against the true difference.
+
+mod exchange;
+mod sectors;
+mod set;
