@@ -1,12 +1,15 @@
-//! Checking a whole store: that index, log and counters say the same, and that every aspect is what
-//! its hash says.
+//! Checking a whole store: that index, ids, log, counters and sums say the same, and that every aspect
+//! is what its hash says.
 //!
 //! Per space the log is read in order, each row by its own number, so that one that cannot be read
 //! does not hide the next; then the index is walked for rows that lead nowhere sound.
 
-use arcwise_proto::{Aspect, AspectKey};
+use arcwise_proto::{
+    Aspect, AspectKey,
+    session::{Holdings, Snapshot},
+};
 use bytes::Bytes;
-use fjall::{Readable, Snapshot};
+use fjall::Readable;
 
 use crate::{
     Damage, Fault, Row, Space, Store, StoreError,
@@ -53,7 +56,7 @@ impl CheckReport {
 
 impl Store {
     /// Reads everything and compares it: that every indexed aspect is in the log with that hash,
-    /// location and time, that everything in the log is indexed, and that the counters are right.
+    /// location and time, that everything in the log is indexed, and that counters and sums are right.
     /// Sees the store as it was when the check began; inserts and reads go on meanwhile. Takes
     /// around ten seconds for a million small aspects and a quarter of a byte of memory for each.
     ///
@@ -76,7 +79,7 @@ impl Store {
     fn check_strays(
         &self,
         free: SpaceNumber,
-        snapshot: &Snapshot,
+        snapshot: &fjall::Snapshot,
         report: &mut CheckReport,
     ) -> Result<(), StoreError> {
         let stray = |row| Damage { space: None, row, fault: Fault::NoSuchSpace };
@@ -84,6 +87,10 @@ impl Store {
         for row in snapshot.range(&engine.index, rows::index_key(free, &AspectKey::MIN)..) {
             let key = rows::parse_index_key(&row.key()?);
             report.note(stray(key.map_or(Row::Record("the index"), |(_, key)| Row::Aspect(key))));
+        }
+        for row in snapshot.range(&engine.ids, free.to_be_bytes()..) {
+            row.key()?;
+            report.note(stray(Row::Record("ids")));
         }
         for row in snapshot.range(&engine.log, rows::log_key(free, 0)..) {
             let key = rows::parse_log_key(&row.key()?);
@@ -95,7 +102,7 @@ impl Store {
 
 struct SpaceCheck<'a> {
     space: &'a Space,
-    snapshot: &'a Snapshot,
+    snapshot: &'a fjall::Snapshot,
     report: &'a mut CheckReport,
 }
 
@@ -113,6 +120,21 @@ impl SpaceCheck<'_> {
             if let Err(fault) = self.logged(sequence)? {
                 self.note(Row::Log(sequence), fault);
             }
+        }
+        self.check_sums()
+    }
+
+    /// Sums everything up anew and compares. Wrong sums are made anew on the next opening.
+    fn check_sums(&mut self) -> Result<(), StoreError> {
+        let Snapshot { sectors, items } = self.space.snapshot();
+        match sectors.verify(&items) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.space.discard_sums();
+                self.note(Row::Record("sums"), Fault::OtherSums);
+            }
+            // What cannot be read has been found already.
+            Err(error) => self.report.note_error(error)?,
         }
         Ok(())
     }
@@ -170,6 +192,7 @@ impl SpaceCheck<'_> {
     /// log it leads.
     fn check_index(&mut self, sound: &Bits) -> Result<Bits, StoreError> {
         let mut claimed = Bits::new(sound.len);
+        let (mut ids, mut last_id) = (0, None);
         let all = self.space.index_rows(self.snapshot, AspectKey::MIN, AspectKey::MAX);
         for row in all {
             let (key, indexed) = match row {
@@ -181,6 +204,13 @@ impl SpaceCheck<'_> {
                     break;
                 }
             };
+            let id = rows::id_key(self.space.state.number, &key);
+            if last_id.replace(id) != Some(id) {
+                ids += 1;
+                if !self.snapshot.contains_key(&self.space.store.engine.ids, id)? {
+                    self.note(Row::Aspect(key), Fault::NoId);
+                }
+            }
             let again = claimed.has(indexed.sequence);
             claimed.set(indexed.sequence);
             if sound.has(indexed.sequence) && !again {
@@ -194,6 +224,15 @@ impl SpaceCheck<'_> {
                 Ok(_) => {}
                 Err(e) => self.report.note_error(e)?,
             }
+        }
+        let all =
+            rows::id_range(self.space.state.number, &AspectKey::MIN.hash, &AspectKey::MAX.hash);
+        let rows = self.snapshot.range(&self.space.store.engine.ids, all).count() as u64;
+        if rows > ids {
+            self.note(
+                Row::Record("ids"),
+                Fault::Miscounted { what: "ids", counter: rows, rows: ids },
+            );
         }
         Ok(claimed)
     }

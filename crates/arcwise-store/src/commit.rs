@@ -11,7 +11,7 @@ use std::{
 };
 
 use arcwise_proto::{
-    Aspect,
+    Aspect, AspectKey,
     limits::{ASPECT_OVERHEAD, MAX_ASPECT_DATA},
 };
 
@@ -86,7 +86,7 @@ impl Space {
 }
 
 impl Inner {
-    fn insert(&self, space: Arc<State>, aspects: Vec<Aspect>, bytes: usize) -> Outcome {
+    fn insert(self: &Arc<Self>, space: Arc<State>, aspects: Vec<Aspect>, bytes: usize) -> Outcome {
         let mut queue = lock(&self.commits.queue);
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
@@ -111,7 +111,7 @@ impl Inner {
     }
 
     /// Commits these requests in one batch. Only for the one that leads.
-    fn commit(&self, requests: &[Request]) -> Result<Vec<Vec<bool>>, StoreError> {
+    fn commit(self: &Arc<Self>, requests: &[Request]) -> Result<Vec<Vec<bool>>, StoreError> {
         let engine = &self.engine;
         let aspects = || requests.iter().flat_map(|r| r.aspects.iter().map(|a| (&r.space, a)));
         // Sorted, each search in the index begins near where the last one ended, which halves the
@@ -126,20 +126,22 @@ impl Inner {
             new[first] = !engine.index.contains_key(key)?;
         }
 
-        let mut batch = self.synced_batch(2 * keys.len() + 1);
+        let mut batch = self.synced_batch(3 * keys.len() + 1);
         let mut size = 0;
-        let mut moved: HashMap<SpaceNumber, (&State, Progress)> = HashMap::new();
+        let mut moved: HashMap<SpaceNumber, Moved<'_>> = HashMap::new();
         let mut indexed = Vec::with_capacity(keys.len());
         for ((space, aspect), new) in aspects().zip(&new) {
-            let (_, progress) =
-                moved.entry(space.number).or_insert_with(|| (space, *lock(&space.progress)));
+            let Moved { progress, keys, .. } =
+                moved.entry(space.number).or_insert_with(|| Moved::new(space));
             if *new {
+                keys.push(aspect.key());
                 let encoding = aspect.encoding();
                 progress.count += 1;
                 progress.bytes += encoding.len() as u64;
                 // A copy, so that what stays in memory does not keep the frame it arrived in.
                 let key = rows::log_key(space.number, progress.count);
                 batch.insert(&engine.log, key, &encoding[..]);
+                batch.insert(&engine.ids, rows::id_key(space.number, &aspect.key()), []);
                 size += encoding.len() as u64;
             }
             // Only those of new ones are looked at again.
@@ -155,7 +157,7 @@ impl Inner {
         for (key, place) in keys.iter().filter(|(_, place)| new[*place]) {
             batch.insert(&engine.index, *key, indexed[*place].to_row());
         }
-        for (number, (_, progress)) in &moved {
+        for (number, Moved { progress, .. }) in &moved {
             let key = rows::meta_key(meta::PROGRESS, &number.to_be_bytes());
             batch.insert(&engine.meta, key, progress.to_row());
         }
@@ -165,10 +167,35 @@ impl Inner {
             return Err(StoreError::DiskFull { free, needed });
         }
         batch.commit()?;
-        for (space, progress) in moved.into_values() {
-            *lock(&space.progress) = progress;
-        }
+        self.sum(moved.into_values().collect());
         Ok(outcomes())
+    }
+}
+
+/// What a batch adds to one space.
+struct Moved<'a> {
+    space: &'a Arc<State>,
+    progress: Progress,
+    keys: Vec<AspectKey>,
+}
+
+impl<'a> Moved<'a> {
+    fn new(space: &'a Arc<State>) -> Self {
+        Self { space, progress: *lock(&space.progress), keys: Vec::new() }
+    }
+}
+
+impl Inner {
+    /// Counts and sums up what is durable now. Only for the one that leads.
+    fn sum(self: &Arc<Self>, moved: Vec<Moved<'_>>) {
+        let mut view = lock(&self.view);
+        *view = self.engine.db.snapshot();
+        for Moved { space, progress, keys } in moved {
+            *lock(&space.progress) = progress;
+            let space = Space::new(self.clone(), space.clone());
+            space.add_up(&keys, progress.count, &view);
+            space.checkpoint_if_due();
+        }
     }
 }
 

@@ -194,6 +194,10 @@ pub enum Fault {
     NotLogged,
     /// It is in the log, but the index does not lead there.
     NotIndexed,
+    /// It is indexed, but cannot be found by its hash.
+    NoId,
+    /// The sums that are kept to compare the space with other nodes are not those of what it holds.
+    OtherSums,
     /// The log row holds an aspect of another hash.
     OtherContent(AspectHash),
     /// The log row holds no aspect.
@@ -224,6 +228,8 @@ impl fmt::Display for Fault {
         match self {
             Fault::NotLogged => f.write_str("is missing from the log"),
             Fault::NotIndexed => f.write_str("is in the log but not indexed there"),
+            Fault::NoId => f.write_str("is indexed but not found by its hash"),
+            Fault::OtherSums => f.write_str("is not of what the space holds"),
             Fault::OtherContent(hash) => write!(f, "holds other content, with hash {hash}"),
             Fault::NotAnAspect(error) => write!(f, "holds no aspect: {error}"),
             Fault::OtherTime => f.write_str("is indexed with another publish time than it has"),

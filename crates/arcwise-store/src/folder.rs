@@ -5,22 +5,29 @@
 //! | `FORMAT` | one line that says the version of everything else; locked while the store is open |
 //! | `db/` | the engine's files |
 //! | `db.new/` | the same while they are first created |
+//! | `sums/` | checkpoints of the sums of spaces, which can be made anew from the rest |
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions,
+    OwnedWriteBatch, PersistMode,
     config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry},
 };
 
-use crate::{OpenError, Options};
+use crate::{OpenError, Options, rows};
 
 /// The format that this version writes, and the newest it reads.
-const KNOWN_FORMAT: u32 = 1;
+///
+/// | format | what is new |
+/// |---|---|
+/// | 1 | |
+/// | 2 | the keyspace `ids` |
+pub(crate) const KNOWN_FORMAT: u32 = 2;
 const FORMAT_LINE: &str = "arcwise store, format ";
 
 /// Sizes of the memtables. Whatever is in them is replayed from the journal on opening, so they are
@@ -28,21 +35,29 @@ const FORMAT_LINE: &str = "arcwise store, format ";
 const LOG_MEMTABLE: u64 = 16 << 20;
 const INDEX_MEMTABLE: u64 = 8 << 20;
 const META_MEMTABLE: u64 = 1 << 20;
+const IDS_MEMTABLE: u64 = 4 << 20;
 
 /// Bytes of journals kept before memtables are flushed for their sake: the least the engine takes.
 const JOURNALS: u64 = 64 << 20;
 
-/// The engine's database and its three keyspaces.
+/// The engine's database and its four keyspaces.
 pub(crate) struct Engine {
     pub(crate) meta: Keyspace,
     pub(crate) index: Keyspace,
+    pub(crate) ids: Keyspace,
     pub(crate) log: Keyspace,
     pub(crate) db: Database,
 }
 
+/// The lock on a folder, held as long as this lives.
+pub(crate) struct Claim {
+    file: File,
+    format: u32,
+}
+
 /// Takes the lock on `folder`, which is held as long as the returned file lives, and checks the
 /// format version; creates both where there is no store yet.
-pub(crate) fn claim(folder: &Path) -> Result<File, OpenError> {
+pub(crate) fn claim(folder: &Path) -> Result<Claim, OpenError> {
     fs::create_dir_all(folder).map_err(|e| unusable(folder, e))?;
     let path = folder.join("FORMAT");
     let failed = |e| unusable(&path, e);
@@ -66,7 +81,7 @@ pub(crate) fn claim(folder: &Path) -> Result<File, OpenError> {
         file.write_all(line.as_bytes()).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         sync_folder(folder).map_err(|e| unusable(folder, e))?;
-        return Ok(file);
+        return Ok(Claim { file, format: KNOWN_FORMAT });
     }
     let not_a_store = |what| OpenError::NotAStore { folder: folder.to_owned(), what };
     let version = str::from_utf8(&line)
@@ -74,12 +89,50 @@ pub(crate) fn claim(folder: &Path) -> Result<File, OpenError> {
         .and_then(|line| line.strip_suffix('\n')?.strip_prefix(FORMAT_LINE)?.parse().ok())
         .ok_or_else(|| not_a_store("does not name a format"))?;
     match version {
-        1..=KNOWN_FORMAT => Ok(file),
+        format @ 1..=KNOWN_FORMAT => Ok(Claim { file, format }),
         0 => Err(not_a_store("names the format 0, which never was")),
         found => {
             Err(OpenError::NewerFormat { folder: folder.to_owned(), found, known: KNOWN_FORMAT })
         }
     }
+}
+
+/// Brings a store of an older format up to date. Where that is cut short, the next opening does it
+/// again from the beginning.
+pub(crate) fn upgrade(folder: &Path, claim: &mut Claim, engine: &Engine) -> Result<(), OpenError> {
+    if claim.format < 2 {
+        fill_ids(engine)?;
+    }
+    if claim.format < KNOWN_FORMAT {
+        let line = format!("{FORMAT_LINE}{KNOWN_FORMAT}\n");
+        let written = (|| {
+            claim.file.seek(SeekFrom::Start(0))?;
+            claim.file.write_all(line.as_bytes())?;
+            claim.file.set_len(line.len() as u64)?;
+            claim.file.sync_all()
+        })();
+        written.map_err(|e| unusable(&folder.join("FORMAT"), e))?;
+        claim.format = KNOWN_FORMAT;
+    }
+    Ok(())
+}
+
+/// Writes the row in `ids` of every row in `index`.
+fn fill_ids(engine: &Engine) -> Result<(), OpenError> {
+    const ROWS: usize = 10_000;
+    let mut index = engine.index.iter().peekable();
+    while index.peek().is_some() {
+        let mut batch = OwnedWriteBatch::with_capacity(engine.db.clone(), ROWS)
+            .durability(Some(PersistMode::SyncData));
+        for row in index.by_ref().take(ROWS) {
+            // What is damaged, a check of the store tells.
+            if let Some((space, key)) = rows::parse_index_key(&row.key()?) {
+                batch.insert(&engine.ids, rows::id_key(space, &key), []);
+            }
+        }
+        batch.commit()?;
+    }
+    Ok(())
 }
 
 /// Opens the engine in a claimed folder. Its files are created under another name and moved into
@@ -116,6 +169,13 @@ fn open_at(path: &Path, options: &Options) -> fjall::Result<Engine> {
             // Hashes do not compress.
             .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
     })?;
+    let ids = db.keyspace("ids", || {
+        KeyspaceCreateOptions::default()
+            .max_memtable_size(IDS_MEMTABLE)
+            // Only ever searched by range, for which filters are of no use.
+            .filter_policy(FilterPolicy::disabled())
+            .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
+    })?;
     let log = db.keyspace("log", || {
         KeyspaceCreateOptions::default()
             .max_memtable_size(LOG_MEMTABLE)
@@ -125,7 +185,7 @@ fn open_at(path: &Path, options: &Options) -> fjall::Result<Engine> {
             // in turn it halved the bytes written.
             .with_kv_separation(Some(KvSeparationOptions::default()))
     })?;
-    Ok(Engine { meta, index, log, db })
+    Ok(Engine { meta, index, ids, log, db })
 }
 
 fn unusable(path: &Path, source: io::Error) -> OpenError {

@@ -7,12 +7,13 @@
 //!
 //! # On disk
 //!
-//! One LSM database in `db/`, beside a file `FORMAT` with the version of it all. Three keyspaces, as
+//! One LSM database in `db/`, beside a file `FORMAT` with the version of it all. Four keyspaces, as
 //! few as there can be, since each index costs write bandwidth; integers are big-endian:
 //!
 //! | keyspace | key | value | serves |
 //! |---|---|---|---|
 //! | `index` | space number u32, location u32, aspect hash 32 | local sequence number u64, publish time u64 (µs) | lists in ring order, "is it held", finding an aspect, finding an entry (by its location) |
+//! | `ids` | space number u32, first six bytes of the aspect hash, location u32 | nothing | finding an aspect by a short id, in a session |
 //! | `log` | space number u32, local sequence number u64 | canonical encoding of the aspect | what came after a point, the content |
 //! | `meta` | `s`, space number u32 | id, target arcs, held arcs, name | |
 //! | `meta` | `c`, space number u32 | count u64, bytes u64 | statistics, positions |
@@ -20,9 +21,12 @@
 //! | `meta` | `p`, node id 32 | opaque | peers |
 //! | `meta` | `k`, text | opaque | settings of the node |
 //!
-//! The log is written in the order of its keys and never changed. Index and log rows of an aspect
-//! and the counters that include it are one atomic batch. The batch is synced before any reader can
+//! The log is written in the order of its keys and never changed. The rows of an aspect and the
+//! counters that include it are one atomic batch. The batch is synced before any reader can
 //! see it, so what shows is durable.
+//!
+//! Beside the database, `sums/` has checkpoints of what is kept in memory to compare a space with other
+//! nodes (see `sums.rs`). They can be made anew from the rest.
 //!
 //! # Trust
 //!
@@ -36,8 +40,10 @@ mod folder;
 mod rows;
 mod space;
 mod store;
+mod sums;
 
 pub use check::CheckReport;
 pub use error::{Damage, EngineError, Fault, OpenError, Row, StoreError};
 pub use space::{Space, SpaceStats};
 pub use store::{Options, Store};
+pub use sums::Items;

@@ -1,6 +1,8 @@
 //! The bytes of every key and value on disk. Integers are big-endian throughout, so that keys sort
 //! as numbers do.
 
+use std::ops::RangeInclusive;
+
 use arcwise_proto::{ArcSet, AspectHash, AspectKey, Location, NodeId, SpaceId, Time};
 use bytes::{Buf, BufMut};
 
@@ -11,6 +13,7 @@ pub(crate) type SpaceNumber = u32;
 pub(crate) const INDEX_KEY: usize = 4 + 4 + 32;
 pub(crate) const INDEX_VALUE: usize = 8 + 8;
 pub(crate) const LOG_KEY: usize = 4 + 8;
+pub(crate) const ID_KEY: usize = 4 + 6 + 4;
 
 pub(crate) fn index_key(space: SpaceNumber, key: &AspectKey) -> [u8; INDEX_KEY] {
     let mut row = [0; INDEX_KEY];
@@ -25,6 +28,36 @@ pub(crate) fn parse_index_key(mut row: &[u8]) -> Option<(SpaceNumber, AspectKey)
     let location = Location(row.try_get_u32().ok()?);
     let hash = AspectHash(row.try_into().ok()?);
     Some((space, AspectKey { location, hash }))
+}
+
+/// Where a hash that begins with `id` is found.
+pub(crate) fn id_key(space: SpaceNumber, key: &AspectKey) -> [u8; ID_KEY] {
+    id_row(space, &key.hash, key.location)
+}
+
+/// The rows of all hashes that may lie from `first` to `last`.
+pub(crate) fn id_range(
+    space: SpaceNumber,
+    first: &AspectHash,
+    last: &AspectHash,
+) -> RangeInclusive<[u8; ID_KEY]> {
+    id_row(space, first, Location(0))..=id_row(space, last, Location(u32::MAX))
+}
+
+fn id_row(space: SpaceNumber, hash: &AspectHash, location: Location) -> [u8; ID_KEY] {
+    let mut row = [0; ID_KEY];
+    row[..4].copy_from_slice(&space.to_be_bytes());
+    row[4..10].copy_from_slice(&hash.0[..6]);
+    row[10..].copy_from_slice(&location.0.to_be_bytes());
+    row
+}
+
+/// Space, the first six bytes of the hash, and the location.
+pub(crate) fn parse_id_key(mut row: &[u8]) -> Option<(SpaceNumber, [u8; 6], Location)> {
+    let space = row.try_get_u32().ok()?;
+    let (id, mut rest) = row.split_first_chunk()?;
+    let location = Location(rest.try_get_u32().ok()?);
+    rest.is_empty().then_some((space, *id, location))
 }
 
 /// What the index knows of an aspect.

@@ -7,7 +7,7 @@ use std::{
 
 use arcwise_proto::{
     ArcSet, Aspect, AspectKey, EntryAddress, Location, SpaceId,
-    session::{Filter, Holdings, Position},
+    session::{self, Filter, Holdings, Position},
 };
 use bytes::Bytes;
 use fjall::{Readable, Snapshot};
@@ -16,6 +16,7 @@ use crate::{
     Damage, Fault, Row, StoreError,
     rows::{self, Arcs, Epoch, Indexed, Progress, SpaceNumber, SpaceRecord, meta},
     store::{Inner, lock},
+    sums::{Items, Summed},
 };
 
 /// A handle to one space of an open [`Store`](crate::Store). Cloning is cheap; the store stays open
@@ -34,6 +35,8 @@ pub(crate) struct State {
     arcs: RwLock<Arcs>,
     /// What is durable. Moves on only after a commit has returned.
     pub(crate) progress: Mutex<Progress>,
+    /// The sums of what is durable.
+    pub(crate) summed: Mutex<Summed>,
     /// Ascending, the current one last; never empty.
     epochs: Vec<Epoch>,
 }
@@ -58,7 +61,12 @@ impl State {
     ) -> Self {
         let SpaceRecord { id, name, arcs } = record;
         let (arcs, progress) = (RwLock::new(arcs), Mutex::new(progress));
-        Self { number, id, name, arcs, progress, epochs }
+        let summed = Mutex::new(Summed::empty());
+        Self { number, id, name, arcs, progress, summed, epochs }
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epochs[self.epochs.len() - 1]
     }
 
     fn arcs(&self) -> Arcs {
@@ -221,7 +229,7 @@ impl Space {
     }
 
     fn epoch(&self) -> Epoch {
-        self.state.epochs[self.state.epochs.len() - 1]
+        self.state.epoch()
     }
 
     pub(crate) fn indexed(
@@ -328,12 +336,12 @@ impl Space {
         Ok(Some(keys))
     }
 
-    fn damaged(&self, row: Row, fault: Fault) -> StoreError {
+    pub(crate) fn damaged(&self, row: Row, fault: Fault) -> StoreError {
         StoreError::Damaged(Damage { space: Some(self.state.id), row, fault })
     }
 
     /// What a failure of the engine to read `row` means.
-    fn failed(&self, row: Row, error: fjall::Error) -> StoreError {
+    pub(crate) fn failed(&self, row: Row, error: fjall::Error) -> StoreError {
         match is_damage(&error) {
             true => self.damaged(row, Fault::Unreadable(error.into())),
             false => error.into(),
@@ -355,6 +363,11 @@ pub(crate) fn is_damage(error: &fjall::Error) -> bool {
 
 impl Holdings for Space {
     type Error = StoreError;
+    type Items = Items;
+
+    fn snapshot(&self) -> session::Snapshot<Items> {
+        self.snapshot_now()
+    }
 
     fn list(
         &self,

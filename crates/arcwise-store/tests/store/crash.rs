@@ -10,6 +10,7 @@ use std::{
 
 use crate::common::*;
 use arcwise_proto::session::Holdings;
+use arcwise_store::{Options, Store};
 
 const FOLDER: &str = "ARCWISE_CRASH_TEST_FOLDER";
 const ROUND: &str = "ARCWISE_CRASH_TEST_ROUND";
@@ -24,7 +25,10 @@ fn batch(number: u64) -> Vec<arcwise_proto::Aspect> {
 #[test]
 fn child() {
     let (Ok(folder), Ok(round)) = (env::var(FOLDER), env::var(ROUND)) else { return };
-    let (_store, space) = open_space(Path::new(&folder));
+    // So that checkpoints are written all the time.
+    let options = Options { checkpoint_after: 50, ..options() };
+    let store = Store::open(Path::new(&folder), options).unwrap();
+    let space = store.space(&SPACE).unwrap();
     let first = round.parse::<u64>().unwrap() << 32;
     thread::scope(|scope| {
         for writer in 0..WRITERS {
@@ -43,6 +47,7 @@ fn child() {
 #[test]
 fn what_was_acknowledged_is_there_after_kill() {
     let folder = tempfile::tempdir().unwrap();
+    drop(open_space(folder.path()));
     let mut acknowledged = Vec::new();
     for round in 0..10_u64 {
         let mut child = Command::new(env::current_exe().unwrap())

@@ -6,3 +6,4 @@ mod crash;
 mod damage;
 mod model;
 mod open;
+mod sums;

@@ -32,9 +32,9 @@ fn other_formats_are_told_apart() {
     drop(open_space(folder.path()));
     let written = fs::read_to_string(&format).unwrap();
 
-    fs::write(&format, "arcwise store, format 2\n").unwrap();
+    fs::write(&format, "arcwise store, format 3\n").unwrap();
     let error = Store::open(folder.path(), options()).unwrap_err();
-    assert!(matches!(error, OpenError::NewerFormat { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { found: 3, known: 2, .. }), "{error}");
 
     let garbage: [&[u8]; 6] = [
         b"",

@@ -1,0 +1,281 @@
+//! What is kept to compare a space with other nodes: the sums of its aspects, by sectors.
+//!
+//! They live in memory and always say exactly what is durable. Written with every batch they would
+//! cost more than the data, so there is a checkpoint in a file, written now and then and on closing;
+//! on opening, what the log has after it is added. A checkpoint that is damaged, missing, or not of
+//! this store's history costs one pass over the index and nothing else.
+//!
+//! A checkpoint is `sums/<space number>` in the store's folder: [`Sectors::to_bytes`], stamped with the
+//! epoch and the local sequence number up to which everything is in the sums.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::AcqRel, Ordering::Acquire, Ordering::Release},
+    },
+    thread,
+};
+
+use arcwise_proto::{
+    AspectHash, AspectKey,
+    reconcile::{self, Sectors, checkpoint::STAMP},
+    session::{Holdings, Position, Snapshot},
+};
+use fjall::Readable;
+
+use crate::{
+    Space, StoreError,
+    rows::{self, SpaceNumber},
+    space::State,
+    store::{Inner, lock},
+};
+
+/// A checkpoint is due, besides, when so many bytes were stored since the last one, and sixteen times the size of the checkpoint itself, so that it never
+/// costs more than a sixteenth of the write bandwidth.
+const DUE_AFTER_BYTES: u64 = 64 << 20;
+
+/// The sums of a space, and what they stand for.
+#[derive(Debug)]
+pub(crate) struct Summed {
+    pub(crate) sectors: Sectors,
+    /// The local sequence number up to which everything is in them.
+    pub(crate) upto: u64,
+    /// Where the last checkpoint stands: a sequence number, and the bytes stored up to there.
+    checkpoint: (u64, u64),
+    /// A checkpoint is being written.
+    writing: Arc<AtomicBool>,
+}
+
+impl Summed {
+    pub(crate) fn empty() -> Self {
+        let writing = Arc::default();
+        Self { sectors: Sectors::new(), upto: 0, checkpoint: (0, 0), writing }
+    }
+}
+
+/// The items of a space as they were when its [`Snapshot`] was taken.
+#[derive(Clone)]
+pub struct Items {
+    space: Space,
+    snapshot: fjall::Snapshot,
+}
+
+impl std::fmt::Debug for Items {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Items").field("space", &self.space).finish_non_exhaustive()
+    }
+}
+
+impl reconcile::Items for Items {
+    type Error = StoreError;
+
+    fn scan(
+        &self,
+        first: &AspectKey,
+        last: &AspectKey,
+        each: &mut dyn FnMut(&AspectKey),
+    ) -> Result<(), StoreError> {
+        if last < first {
+            return Ok(());
+        }
+        for row in self.space.index_keys(&self.snapshot, *first, *last) {
+            each(&row?);
+        }
+        Ok(())
+    }
+
+    fn find(&self, first: &AspectHash, last: &AspectHash) -> Result<Vec<AspectKey>, StoreError> {
+        let mut found = Vec::new();
+        for location in self.space.locations(&self.snapshot, first, last) {
+            let location = location?;
+            let first = AspectKey { location, hash: *first };
+            let last = AspectKey { location, hash: *last };
+            for key in self.space.index_keys(&self.snapshot, first, last) {
+                found.push(key?);
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+}
+
+impl Space {
+    /// The sums and the items they are of, both as they are now.
+    pub(crate) fn snapshot_now(&self) -> Snapshot<Items> {
+        // The snapshot was taken when the sums had last changed: see `Inner::commit`.
+        let view = lock(&self.store.view);
+        let sectors = lock(&self.state.summed).sectors.clone();
+        Snapshot { sectors, items: Items { space: self.clone(), snapshot: view.clone() } }
+    }
+
+    /// Adds aspects that have become durable, the last of them with the sequence number `upto`.
+    /// `view` must show them.
+    pub(crate) fn add_up(&self, keys: &[AspectKey], upto: u64, view: &fjall::Snapshot) {
+        let mut summed = lock(&self.state.summed);
+        keys.iter().for_each(|key| summed.sectors.insert(key));
+        summed.upto = upto;
+        // Where the disk cannot be read the sums are right even so, only slower to use.
+        let items = Items { space: self.clone(), snapshot: view.clone() };
+        let _ = summed.sectors.settle(&items);
+    }
+
+    /// Makes the sums of what is stored: from the checkpoint and what came after, or else from all of
+    /// it. What cannot be read is left out; a check of the store tells.
+    pub(crate) fn sum_up(&self) {
+        let summed = self.sums_from_checkpoint();
+        *lock(&self.state.summed) = summed.unwrap_or_else(|| self.sums_from_index());
+        self.add_up(&[], self.stats().count, &self.store.engine.db.snapshot());
+    }
+
+    fn sums_from_checkpoint(&self) -> Option<Summed> {
+        let (position, sectors) = self.read_checkpoint()?;
+        let mut upto = self.resolve(position)?;
+        let stats = self.stats();
+        // How many bytes there were then is not on record; it only says when the next one is due.
+        let checkpoint = (upto, stats.bytes);
+        let mut summed = Summed { sectors, checkpoint, ..Summed::empty() };
+        while upto < stats.count {
+            let after = self.since(upto, (stats.count - upto).min(64) as usize).ok()?;
+            for (sequence, aspect) in after {
+                summed.sectors.insert(&aspect.key());
+                upto = sequence;
+            }
+        }
+        Some(summed)
+    }
+
+    fn sums_from_index(&self) -> Summed {
+        let arcs = self.target().union(&self.held());
+        let snapshot = self.store.engine.db.snapshot();
+        let sectors = Sectors::expecting(self.stats().count, &arcs);
+        let mut summed = Summed { sectors, ..Summed::empty() };
+        for key in self.index_keys(&snapshot, AspectKey::MIN, AspectKey::MAX) {
+            match key {
+                Ok(key) => summed.sectors.insert(&key),
+                Err(_) => {
+                    // Sums of a part must not become a checkpoint.
+                    summed.writing.store(true, Release);
+                    break;
+                }
+            }
+        }
+        summed
+    }
+
+    /// The sums are wrong: they must not outlive this opening of the store.
+    pub(crate) fn discard_sums(&self) {
+        lock(&self.state.summed).writing.store(true, Release);
+        // Where it cannot be removed the next check says the same again.
+        let _ = fs::remove_file(checkpoint_path(&self.store.folder, self.state.number));
+    }
+
+    fn read_checkpoint(&self) -> Option<(Position, Sectors)> {
+        let bytes = fs::read(checkpoint_path(&self.store.folder, self.state.number)).ok()?;
+        let (stamp, sectors) = Sectors::from_bytes(&bytes).ok()?;
+        let word =
+            |at: usize| stamp[at..].iter().take(8).fold(0, |word, b| word << 8 | u64::from(*b));
+        Some((Position { epoch: word(0), count: word(8) }, sectors))
+    }
+
+    /// Writes a checkpoint, in another thread, where one is due.
+    pub(crate) fn checkpoint_if_due(&self) {
+        let mut summed = lock(&self.state.summed);
+        let stats = self.stats();
+        let (count, bytes) = summed.checkpoint;
+        let recent = stats.bytes.saturating_sub(bytes);
+        let due = summed.upto - count >= self.store.options.checkpoint_after
+            || recent >= DUE_AFTER_BYTES + 16 * summed.sectors.memory() as u64;
+        if !due || summed.writing.swap(true, AcqRel) {
+            return;
+        }
+        summed.checkpoint = (summed.upto, stats.bytes);
+        let checkpoint = self.state.checkpoint(&self.store.folder, &summed);
+        let writing = summed.writing.clone();
+        thread::spawn(move || {
+            // One that cannot be written only makes the next opening slower.
+            let _ = checkpoint.write();
+            writing.store(false, Release);
+        });
+    }
+}
+
+impl State {
+    fn checkpoint(&self, folder: &Path, summed: &Summed) -> Checkpoint {
+        let position = Position { epoch: self.epoch().name, count: summed.upto };
+        let path = checkpoint_path(folder, self.number);
+        Checkpoint { path, position, sectors: summed.sectors.clone() }
+    }
+}
+
+impl Inner {
+    /// Writes the checkpoints of all spaces that have changed: on closing.
+    pub(crate) fn checkpoint_all(&self) {
+        for state in self.states() {
+            let summed = lock(&state.summed);
+            if summed.upto != summed.checkpoint.0 && !summed.writing.load(Acquire) {
+                let _ = state.checkpoint(&self.folder, &summed).write();
+            }
+        }
+    }
+}
+
+struct Checkpoint {
+    path: PathBuf,
+    position: Position,
+    sectors: Sectors,
+}
+
+impl Checkpoint {
+    /// Writes it under another name and puts it in the place of the one before.
+    fn write(&self) -> io::Result<()> {
+        let mut stamp = [0; STAMP];
+        stamp[..8].copy_from_slice(&self.position.epoch.to_be_bytes());
+        stamp[8..].copy_from_slice(&self.position.count.to_be_bytes());
+        let bytes = self.sectors.to_bytes(stamp);
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let new = self.path.with_extension("new");
+        let mut file = File::create(&new)?;
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+        fs::rename(new, &self.path)
+    }
+}
+
+fn checkpoint_path(folder: &Path, space: SpaceNumber) -> PathBuf {
+    folder.join("sums").join(space.to_string())
+}
+
+impl Space {
+    /// The keys in the index from `first` to `last`, which must not be less.
+    pub(crate) fn index_keys(
+        &self,
+        snapshot: &fjall::Snapshot,
+        first: AspectKey,
+        last: AspectKey,
+    ) -> impl Iterator<Item = Result<AspectKey, StoreError>> {
+        self.index_rows(snapshot, first, last).map(|row| row.map(|(key, _)| key))
+    }
+
+    /// Where there are items of a hash from `first` to `last`. Others may be there instead whose
+    /// hashes only begin alike.
+    fn locations(
+        &self,
+        snapshot: &fjall::Snapshot,
+        first: &AspectHash,
+        last: &AspectHash,
+    ) -> impl Iterator<Item = Result<arcwise_proto::Location, StoreError>> {
+        let range = rows::id_range(self.state.number, first, last);
+        snapshot.range(&self.store.engine.ids, range).map(|row| {
+            let key = row.key().map_err(|e| self.failed(crate::Row::Record("ids"), e))?;
+            rows::parse_id_key(&key)
+                .map(|(_, _, location)| location)
+                .ok_or_else(|| self.damaged(crate::Row::Record("ids"), crate::Fault::Malformed))
+        })
+    }
+}
