@@ -27,6 +27,10 @@ pub const DATA_FRAME_TARGET: usize = 60 << 10;
 /// Most keys in one list frame (`msgGspArcRequest`, `msgGspArcResponse`, `msgGspAspectDataRequest`).
 pub const PAGE_KEYS: usize = 1024;
 
+/// Sets of no more aspects are compared by listing them: their hashes fit a few packets of the
+/// network, and nothing else takes fewer round trips or less to explain.
+pub const LIST_ITEMS: u64 = 128;
+
 /// Most list frames a side may have sent that the other has not answered yet.
 pub const LIST_WINDOW: usize = 8;
 

@@ -172,7 +172,11 @@ fn a_handshake_without_proof_is_a_fault() {
 
 #[test]
 fn a_hello_comes_first() {
-    for message in [Message::from(Ping(1)), Pong(1).into(), handshake([0; 16]).into()] {
+    for message in [
+        Message::from(Ping { nonce: 1, digests: vec![] }),
+        Pong { nonce: 1, differing: vec![] }.into(),
+        handshake([0; 16]).into(),
+    ] {
         let kind = message.kind();
         let fault = Fault::Unexpected { kind, when: "before a Hello" };
         assert_eq!(alice([1]).receive(message), Err(fault));
@@ -334,9 +338,15 @@ fn changes_are_told_and_nothing_else_is() {
 fn a_ping_is_answered_with_its_nonce() {
     let (mut alice, mut bob) = (alice([]), bob([]));
     run(&mut alice, &mut bob);
-    alice.ping(u64::MAX);
+    // Of a space that is not shared nothing is told.
+    alice.ping(u64::MAX, &[]);
     run(&mut alice, &mut bob);
-    assert_eq!(alice.told.pop_back(), Some(ControlOutput::Pong(u64::MAX)));
+    let asked = ControlOutput::Compare { nonce: [0xff; 8], digests: vec![] };
+    assert_eq!(bob.told.pop_back(), Some(asked));
+    bob.pong([0xff; 8], &[]);
+    run(&mut alice, &mut bob);
+    let told = ControlOutput::Pong { nonce: [0xff; 8], differing: vec![] };
+    assert_eq!(alice.told.pop_back(), Some(told));
 }
 
 proptest! {

@@ -75,6 +75,7 @@ fn row(all: &[Aspect], n: usize, d: usize, held_by: &str) -> String {
     }
 
     let (mut alice, mut bob) = (End::new(alice, ArcSet::full()), End::new(bob, ArcSet::full()));
+    alice.peer_count = bob.store.count;
     alice.open(ArcSet::full(), Constraints::default());
     let (mut there, mut back) = (Sent::default(), Sent::default());
     let (mut steps, mut data) = (0, 0);

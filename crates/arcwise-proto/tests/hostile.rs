@@ -14,19 +14,19 @@ use std::{
 use arcwise_proto::{
     Aspect, AspectKey, Time,
     limits::{LIST_WINDOW, MAX_WANTS, PAGE_KEYS},
+    reconcile::exchange::Limits,
     ring::ArcSet,
-    session::{
-        Constraints, ControlOutput, Input, LocalSpace, Output, Role, Session, SessionError, Terms,
-    },
+    session::{Constraints, ControlOutput, Input, LocalSpace, Output, Role, Session, SessionError},
     wire::{
-        ArcRequest, ArcResponse, AspectDataRequest, AspectDataResponse, Header, Kind, Message, Page,
+        ArcRequest, ArcResponse, AspectDataRequest, AspectDataResponse, Body, Header, Kind, Listed,
+        Message, Open, Page,
     },
 };
 use bytes::Bytes;
 use model::{
     ControlEnd, Memory, SPACE,
     any::{UNIVERSE, any_arcs, any_message, arc_request},
-    decode,
+    decode, terms,
 };
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 
@@ -147,7 +147,7 @@ fn any_act() -> impl Strategy<Value = Act> {
 
 /// A session and all that can be seen of its state from outside.
 struct Watched {
-    session: Session,
+    session: Session<BTreeSet<AspectKey>>,
     role: Role,
     arcs: ArcSet,
     store: Memory,
@@ -167,7 +167,7 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(session: Session, role: Role, arcs: ArcSet, store: Memory) -> Self {
+    fn new(session: Session<BTreeSet<AspectKey>>, role: Role, arcs: ArcSet, store: Memory) -> Self {
         let mut this = Self {
             session,
             role,
@@ -215,7 +215,7 @@ impl Watched {
             }
             Act::Want(some) => {
                 let keys = pick(self.unanswered.front()?, &some);
-                Input::Received(AspectDataRequest { keys }.into())
+                Input::Received(AspectDataRequest::keys(keys).into())
             }
             Act::Data { some, gone } => {
                 let mut keys = pick(&self.wants.iter().copied().collect::<Vec<_>>(), &some);
@@ -249,11 +249,14 @@ impl Watched {
         };
         self.session.handle(self.now, input, &self.store)?;
         match received {
-            Some(Message::ArcRequest(ArcRequest { page: Page { through, .. }, .. })) => {
+            Some(Message::ArcRequest(ArcRequest {
+                body: Body::List(Page { through, .. }),
+                ..
+            })) => {
                 self.heard += 1;
                 self.cursor = through.and_then(AspectKey::next);
             }
-            Some(Message::ArcResponse(response)) => {
+            Some(Message::ArcResponse(ArcResponse { body: Body::List(response) })) => {
                 self.heard += 1;
                 self.cursor = self.cursor.filter(|_| !response.last);
             }
@@ -328,11 +331,15 @@ impl Watched {
 
     fn sent(&mut self, message: Message) {
         match message {
-            Message::ArcRequest(request) => self.unanswered.push_back(request.page.keys),
-            Message::ArcResponse(response) => self.unanswered.push_back(response.keys),
-            Message::AspectDataRequest(request) => {
+            Message::ArcRequest(ArcRequest { body: Body::List(page), .. }) => {
+                self.unanswered.push_back(page.keys);
+            }
+            Message::ArcResponse(ArcResponse { body: Body::List(list) }) => {
+                self.unanswered.push_back(list.keys);
+            }
+            Message::AspectDataRequest(AspectDataRequest { body: Body::List(keys) }) => {
                 self.heard -= 1;
-                self.wants.extend(request.keys);
+                self.wants.extend(keys);
             }
             other => panic!("a session does not send a {}", other.kind()),
         }
@@ -346,8 +353,8 @@ impl Watched {
             keys.filter(|key| self.arcs.contains(key.location)).take(count).collect();
         let through = keys.last().copied().filter(|_| !last);
         Some(match self.role {
-            Role::Alice => ArcResponse { keys, last, position: None }.into(),
-            Role::Bob => ArcRequest { open: None, page: Page { keys, through } }.into(),
+            Role::Alice => Listed { keys, last, position: None }.into(),
+            Role::Bob => ArcRequest { open: None, body: Body::List(Page { keys, through }) }.into(),
         })
     }
 }
@@ -380,8 +387,8 @@ proptest! {
         max_wants in any_max_wants(),
         acts in vec(any_act(), 0..100),
     ) {
-        let terms = Terms { space: SPACE, arcs: arcs.clone(), max_wants };
-        let Ok(session) = Session::open(Time::ZERO, terms, 1, Constraints::default(), &store);
+        let terms = terms(arcs.clone(), max_wants, 0, Limits::default());
+        let session = Session::open(Time::ZERO, terms, 1, Constraints::default(), &store).unwrap();
         let mut alice = Watched::new(session, Role::Alice, arcs, store);
         if acts.into_iter().all(|act| alice.act(act)) {
             alice.finish();
@@ -398,14 +405,16 @@ proptest! {
     ) {
         let mut first = first;
         // Most openings are as they should be, or nothing would come after them.
-        if let Some(open) = first.open.as_mut().filter(|open| open.position.count % 8 != 0) {
+        let Body::List(page) = &mut first.body else { unreachable!() };
+        let right = |open: &&mut Open| open.position.is_some_and(|at| at.count % 8 != 0);
+        if let Some(open) = first.open.as_mut().filter(right) {
             open.stored_after = None;
             open.arcs = arcs.clone();
-            first.page.keys.retain(|key| arcs.contains(key.location));
+            page.keys.retain(|key| arcs.contains(key.location));
         }
         let arcs = first.open.as_ref().map_or(ArcSet::empty(), |open| open.arcs.clone());
-        let cursor = first.page.through.and_then(AspectKey::next);
-        let terms = Terms { space: SPACE, arcs: ours, max_wants };
+        let cursor = page.through.and_then(AspectKey::next);
+        let terms = terms(ours, max_wants, 0, Limits::default());
         if let Ok(session) = Session::answer(Time::ZERO, terms, first, &store) {
             let mut bob = Watched::new(session, Role::Bob, arcs, store);
             bob.cursor = cursor;

@@ -8,9 +8,12 @@ use std::collections::{BTreeSet, VecDeque};
 use arcwise_proto::{
     AspectKey,
     limits::{LIST_WINDOW, MAX_WANTS, PAGE_KEYS},
+    reconcile::exchange::{self, Packet},
     ring::{ArcSet, Location, RingArc},
     session::{Constraints, Fault, Input, Session, SessionError},
-    wire::{ArcRequest, ArcResponse, AspectDataRequest, AspectDataResponse, Message, Page},
+    wire::{
+        ArcRequest, ArcResponse, AspectDataRequest, AspectDataResponse, Body, Listed, Message, Page,
+    },
 };
 use model::{End, Memory, Wire, numbered};
 use proptest::prelude::*;
@@ -39,13 +42,18 @@ fn run(alice: &mut End, bob: &mut End, choices: &mut impl FnMut(usize) -> usize)
         outcome.unwrap();
         for end in [&*alice, &*bob] {
             let queued: usize = end.answering.iter().map(Vec::len).sum();
-            assert!(queued <= MAX_WANTS, "{queued} keys to answer");
+            let most = if end.peer_count > 0 { 4 * PAGE_KEYS } else { MAX_WANTS };
+            assert!(queued <= most, "{queued} keys to answer");
         }
     }
 }
 
 fn in_order(_: usize) -> usize {
     0
+}
+
+fn lists() -> Constraints {
+    Constraints { lists: true, ..Constraints::default() }
 }
 
 fn held(end: &End) -> BTreeSet<AspectKey> {
@@ -90,12 +98,15 @@ proptest! {
     fn both_hold_the_union_of_the_overlap(
         (a, b) in any_numbers(),
         (alice_arcs, bob_arcs) in (any_arcs(), any_arcs()),
+        packets in any::<bool>(),
         order in proptest::collection::vec(any::<u8>(), 1..50),
     ) {
         let overlap = alice_arcs.intersect(&bob_arcs);
         let mut alice = End::new(Memory::new(1, a.into_iter().map(numbered)), alice_arcs);
         let mut bob = End::new(Memory::new(2, b.into_iter().map(numbered)), bob_arcs);
         let (before_a, before_b) = (held(&alice), held(&bob));
+        // By lists, or as if the sets were large.
+        alice.peer_count = if packets { u64::MAX } else { 0 };
         alice.open(overlap.clone(), Constraints::default());
         let mut turn = 0;
         run(&mut alice, &mut bob, &mut |n| { turn += 1; order[turn % order.len()] as usize % n });
@@ -106,6 +117,7 @@ proptest! {
         prop_assert_eq!(held(&bob), expect_b.clone());
         let (ra, rb) = (alice.report.unwrap(), bob.report.unwrap());
         prop_assert!(ra.in_sync() && rb.in_sync());
+        prop_assert_eq!((ra.comparison.is_some(), rb.comparison.is_some()), (packets, packets));
         prop_assert_eq!(ra.fetched, (expect_a.len() - before_a.len()) as u64);
         prop_assert_eq!(rb.fetched, (expect_b.len() - before_b.len()) as u64);
         prop_assert_eq!((ra.sent, ra.sent_bytes), (rb.fetched, rb.fetched_bytes));
@@ -124,7 +136,7 @@ proptest! {
         };
         let (all_a, all_b) = (held(&alice), held(&bob));
         let (recent_a, recent_b) = (recent(&alice), recent(&bob));
-        alice.open(ArcSet::full(), Constraints { published_since: Some(since), after: None });
+        alice.open(ArcSet::full(), Constraints { published_since: Some(since), ..Constraints::default() });
         run(&mut alice, &mut bob, &mut in_order);
         prop_assert_eq!(held(&alice), &all_a | &recent_b);
         prop_assert_eq!(held(&bob), &all_b | &recent_a);
@@ -145,7 +157,7 @@ proptest! {
         d.into_iter().map(numbered).for_each(|aspect| bob.store.insert(aspect));
         // Either may open the next one.
         (alice.session, bob.session) = (None, None);
-        bob.open(ArcSet::full(), Constraints { published_since: None, after: bobs });
+        bob.open(ArcSet::full(), Constraints { after: bobs, lists: true, ..Constraints::default() });
         run(&mut alice, &mut bob, &mut in_order);
         prop_assert_eq!(held(&alice), held(&bob));
         prop_assert!(bob.report.unwrap().constrained);
@@ -157,13 +169,13 @@ fn a_session_after_nothing_new_lists_nothing() {
     let all = |epoch| Memory::new(epoch, (0..3000).map(numbered));
     let mut alice = End::new(all(1), ArcSet::full());
     let mut bob = End::new(all(2), ArcSet::full());
-    alice.open(ArcSet::full(), Constraints::default());
+    alice.open(ArcSet::full(), lists());
     run(&mut alice, &mut bob, &mut in_order);
     let report = alice.report.take().unwrap();
     assert_eq!((report.listed, report.heard), (3000, 0));
     let after = report.positions;
     (alice.session, bob.session) = (None, None);
-    alice.open(ArcSet::full(), Constraints { published_since: None, after });
+    alice.open(ArcSet::full(), Constraints { after, lists: true, ..Constraints::default() });
     run(&mut alice, &mut bob, &mut in_order);
     let report = alice.report.take().unwrap();
     assert_eq!((report.listed, report.heard, report.in_sync()), (0, 0, true));
@@ -171,13 +183,13 @@ fn a_session_after_nothing_new_lists_nothing() {
     // A store that was restored or made anew does not know the position, and says so.
     bob.store.epoch = 3;
     (alice.session, bob.session) = (None, None);
-    alice.open(ArcSet::full(), Constraints { published_since: None, after });
+    alice.open(ArcSet::full(), Constraints { after, lists: true, ..Constraints::default() });
     let opening = alice.outbox.pop_front().unwrap();
     assert!(matches!(bob.receive(opening), Err(SessionError::UnknownPosition)));
     // Where it is Alice who does not know it, she lists everything, and so does Bob.
     alice.store.epoch = 4;
     (alice.session, bob.session) = (None, None);
-    alice.open(ArcSet::full(), Constraints { published_since: None, after });
+    alice.open(ArcSet::full(), Constraints { after, lists: true, ..Constraints::default() });
     run(&mut alice, &mut bob, &mut in_order);
     let report = alice.report.take().unwrap();
     assert_eq!((report.listed, report.constrained), (3000, false));
@@ -191,11 +203,87 @@ fn large_sets_move_in_bounded_pieces() {
         let mut alice = End::new(Memory::new(1, a.map(numbered)), ArcSet::full());
         let mut bob = End::new(Memory::new(2, b.map(numbered)), ArcSet::full());
         (alice.max_wants, bob.max_wants) = (PAGE_KEYS, MAX_WANTS);
-        alice.open(ArcSet::full(), Constraints::default());
+        alice.open(ArcSet::full(), lists());
         run(&mut alice, &mut bob, &mut in_order);
         assert_eq!(held(&alice), held(&bob));
         assert!(alice.report.unwrap().in_sync());
     }
+}
+
+/// The same with packets: what is handed to the one who answers is bounded too.
+#[test]
+fn large_differences_move_in_bounded_pieces() {
+    let many = 20 * PAGE_KEYS as u64;
+    for (a, b) in [(0..many, 0..0), (0..0, 0..many), (0..many, many / 2..many * 2)] {
+        let mut alice = End::new(Memory::new(1, a.map(numbered)), ArcSet::full());
+        let mut bob = End::new(Memory::new(2, b.map(numbered)), ArcSet::full());
+        alice.peer_count = bob.store.count;
+        alice.open(ArcSet::full(), Constraints::default());
+        run(&mut alice, &mut bob, &mut |n| {
+            // What is received goes before what is answered, so that much could pile up.
+            n - 1
+        });
+        assert_eq!(held(&alice), held(&bob));
+        let report = alice.report.unwrap();
+        assert!(report.in_sync() && report.comparison.is_some());
+    }
+}
+
+#[test]
+fn a_comparison_has_its_rules_too() {
+    let opened = || {
+        let mut alice = End::new(Memory::new(1, (0..200).map(numbered)), ArcSet::full());
+        alice.open(ArcSet::full(), Constraints::default());
+        alice
+    };
+    let response = |packet| ArcResponse { body: Body::Packet(packet) };
+    let request = |packet| ArcRequest { open: None, body: Body::Packet(packet) };
+    let data = |n| AspectDataResponse { aspects: vec![numbered(n)], gone: vec![] };
+
+    // Packets of the wrong end, in the wrong message, at the wrong time.
+    for message in [
+        Message::from(request(Packet::Same)),
+        request(Packet::Close).into(),
+        response(Packet::Want(vec![])).into(),
+        response(Packet::Close).into(),
+        AspectDataRequest { body: Body::Packet(Packet::Want(vec![])) }.into(),
+        AspectDataRequest { body: Body::Packet(Packet::Same) }.into(),
+    ] {
+        let fault = received(&mut opened(), message);
+        let expected = [
+            matches!(fault, Fault::Unexpected { .. }),
+            fault == Fault::Comparison(exchange::Fault::Unexpected),
+        ];
+        assert!(expected.contains(&true), "{fault:?}");
+    }
+    // Lists, where packets were begun with.
+    let list = Listed { keys: vec![], last: false, position: None };
+    assert!(matches!(received(&mut opened(), list), Fault::Unexpected { .. }));
+    let keys = AspectDataRequest::keys(vec![]);
+    assert!(matches!(received(&mut opened(), keys), Fault::Unexpected { .. }));
+
+    // Aspects before it is known what differs, and more of them than differ.
+    let early = received(&mut opened(), data(300));
+    assert_eq!(early, Fault::NotWanted(numbered(300).hash()));
+    let mut alice = opened();
+    alice.input(Input::Received(response(Packet::Same).into())).unwrap();
+    assert_eq!(received(&mut alice, data(300)), Fault::TooMany);
+    assert_eq!(fault(opened().input(Input::ReceivedEnd)), Fault::EndedEarly);
+
+    // One that Alice pays too much for.
+    let mut alice = End::new(Memory::new(1, (0..5000).map(numbered)), ArcSet::full());
+    alice.limits.work = 1000;
+    let mut bob = End::new(Memory::new(2, (2000..7000).map(numbered)), ArcSet::full());
+    alice.open(ArcSet::full(), Constraints::default());
+    bob.receive(alice.outbox.pop_front().unwrap()).unwrap();
+    let outcome = alice.receive(bob.outbox.pop_front().unwrap());
+    assert!(matches!(outcome, Err(SessionError::TooCostly)));
+
+    // Arcs that Bob does not take.
+    let half: ArcSet = RingArc::between(Location(0), Location(4)).into();
+    let mut bob = End::new(Memory::default(), half);
+    let outcome = bob.receive(opened().outbox.pop_front().unwrap());
+    assert!(matches!(outcome, Err(SessionError::OtherArcs)));
 }
 
 #[test]
@@ -260,10 +348,10 @@ fn the_peer_is_blamed_for_what_it_breaks() {
     };
 
     // Wanting what was not listed, or before anything was.
-    let wants = AspectDataRequest { keys: keys(10..11) };
+    let wants = AspectDataRequest::keys(keys(10..11));
     assert_eq!(received(&mut alice_with_ten(), wants.clone()), Fault::NotListed(key(10).hash));
     let mut alice = alice_with_ten();
-    alice.input(Input::Received(AspectDataRequest { keys: vec![] }.into())).unwrap();
+    alice.input(Input::Received(AspectDataRequest::keys(vec![]).into())).unwrap();
     assert_eq!(received(&mut alice, wants), Fault::Window("answers"));
 
     // Aspects that were not wanted: not listed, wrong ones, or twice.
@@ -280,10 +368,10 @@ fn the_peer_is_blamed_for_what_it_breaks() {
     assert_eq!(fault(bob_with_ten().input(Input::ReceivedEnd)), Fault::EndedEarly);
 
     // Lists after the last one, twice opened, from the wrong end.
-    let page = || ArcRequest { open: None, page: Page { keys: vec![], through: None } };
+    let page = || ArcRequest { open: None, body: Body::List(Page { keys: vec![], through: None }) };
     assert!(matches!(received(&mut bob_with_ten(), page()), Fault::Unexpected { .. }));
     assert!(matches!(received(&mut alice_with_ten(), page()), Fault::Unexpected { .. }));
-    let response = || ArcResponse { keys: vec![], last: false, position: None };
+    let response = || Listed { keys: vec![], last: false, position: None };
     assert!(matches!(received(&mut bob_with_ten(), response()), Fault::Unexpected { .. }));
 
     // A first message without an opening.
@@ -295,7 +383,7 @@ fn the_peer_is_blamed_for_what_it_breaks() {
     let half: ArcSet = RingArc::between(Location(0), Location(4)).into();
     let mut alice = End::new(Memory::default(), half.clone());
     alice.open(half, Constraints::default());
-    let outside = ArcResponse { keys: keys(5..6), last: false, position: None };
+    let outside = Listed { keys: keys(5..6), last: false, position: None };
     assert_eq!(received(&mut alice, outside), Fault::OutsideArcs(Location(5)));
 }
 
@@ -303,7 +391,7 @@ fn the_peer_is_blamed_for_what_it_breaks() {
 fn pages_must_follow_each_other() {
     let all = (0..3 * PAGE_KEYS as u64).map(numbered);
     let mut alice = End::new(Memory::new(1, all), ArcSet::full());
-    alice.open(ArcSet::full(), Constraints::default());
+    alice.open(ArcSet::full(), lists());
     let mut bob = End::new(Memory::default(), ArcSet::full());
     let first = alice.outbox.pop_front().unwrap();
     let Wire::Message(Message::ArcRequest(request)) = &first else { panic!() };
@@ -322,13 +410,13 @@ fn too_many_open_lists_are_a_fault() {
     // The first is answered at once; then wants are full as long as nothing comes.
     let full: Vec<_> = (0..PAGE_KEYS as u64).map(|n| numbered(1 << 20 | n).key()).collect();
     alice
-        .input(Input::Received(ArcResponse { keys: full, last: false, position: None }.into()))
+        .input(Input::Received(Listed { keys: full, last: false, position: None }.into()))
         .unwrap();
     for _ in 0..LIST_WINDOW {
-        let response = ArcResponse { keys: keys.next().unwrap(), last: false, position: None };
+        let response = Listed { keys: keys.next().unwrap(), last: false, position: None };
         alice.input(Input::Received(response.into())).unwrap();
     }
-    let response = ArcResponse { keys: keys.next().unwrap(), last: false, position: None };
+    let response = Listed { keys: keys.next().unwrap(), last: false, position: None };
     assert_eq!(received(&mut alice, response), Fault::Window("lists"));
 }
 
@@ -450,7 +538,7 @@ fn pages_end_exactly_at_the_end_of_the_ring() {
     for n in [PAGE_KEYS - 1, PAGE_KEYS, PAGE_KEYS + 1, 2 * PAGE_KEYS] {
         let mut alice = End::new(from_end_to_end(n), ArcSet::full());
         let mut bob = End::new(from_end_to_end(n), ArcSet::full());
-        alice.open(ArcSet::full(), Constraints::default());
+        alice.open(ArcSet::full(), lists());
         assert_eq!(alice.outbox.len(), n.div_ceil(PAGE_KEYS), "no page more than it takes");
         run(&mut alice, &mut bob, &mut in_order);
         assert_eq!(alice.report.map(|report| (report.listed, report.heard)), Some((n as u64, 0)));

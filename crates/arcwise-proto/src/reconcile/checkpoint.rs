@@ -3,6 +3,7 @@
 //! | bytes | field |
 //! |---|---|
 //! | 1 | version: 1 |
+//! | 16 | a stamp of the caller's: what the sectors stand for |
 //! | 8 | load, little-endian like all numbers here |
 //! | 4 | number of sectors |
 //! | each sector: 1 | depth |
@@ -29,6 +30,9 @@ const VERSION: u8 = 1;
 const CONTEXT: &str = "arcwise 1 reconcile checkpoint";
 const SEAL: usize = 32;
 
+/// Bytes of a stamp.
+pub const STAMP: usize = 16;
+
 /// Most sectors that a checkpoint may have: any more are not ours.
 const MOST: u32 = 1 << 20;
 
@@ -48,9 +52,10 @@ pub enum CheckpointError {
 }
 
 impl Sectors {
-    /// The checkpoint: up to about 11 MB.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    /// The checkpoint: up to about 11 MB. `stamp` says what it is of; it is sealed with the rest.
+    pub fn to_bytes(&self, stamp: [u8; STAMP]) -> Vec<u8> {
         let mut out = vec![VERSION];
+        out.extend(stamp);
         out.extend(self.load().to_le_bytes());
         out.extend((self.len() as u32).to_le_bytes());
         for sector in self.sectors() {
@@ -71,11 +76,11 @@ impl Sectors {
         out
     }
 
-    /// What [`Sectors::to_bytes`] was called on, exactly.
+    /// The stamp, and what [`Sectors::to_bytes`] was called on, exactly.
     ///
     /// # Errors
     /// Where the bytes are anything else.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CheckpointError> {
+    pub fn from_bytes(bytes: &[u8]) -> Result<([u8; STAMP], Self), CheckpointError> {
         match bytes.first() {
             None => return Err(CheckpointError::Damaged),
             Some(&VERSION) => {}
@@ -85,8 +90,10 @@ impl Sectors {
         if blake3::derive_key(CONTEXT, body) != *seal {
             return Err(CheckpointError::Damaged);
         }
-        let mut input = Reader::new(&body[1..]);
-        parse(&mut input).filter(|_| input.remaining() == 0).ok_or(CheckpointError::Malformed)
+        let (stamp, body) = body[1..].split_first_chunk().ok_or(CheckpointError::Malformed)?;
+        let mut input = Reader::new(body);
+        let sectors = parse(&mut input).filter(|_| input.remaining() == 0);
+        Ok((*stamp, sectors.ok_or(CheckpointError::Malformed)?))
     }
 }
 

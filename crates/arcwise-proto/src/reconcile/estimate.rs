@@ -37,9 +37,7 @@ impl Counters {
     /// Adds an item: bit i of `signs` says +1 (set) or -1 in counter i. Counters wrap around beyond
     /// 2^31, which differences do not notice.
     pub fn add(&mut self, signs: u64) {
-        for (i, counter) in self.0.iter_mut().enumerate() {
-            *counter = counter.wrapping_add((signs >> i & 1) as i32 * 2 - 1);
-        }
+        add(&mut self.0, signs);
     }
 
     /// Takes an item away again.
@@ -48,6 +46,7 @@ impl Counters {
     }
 
     /// Adds the counters of other items.
+    #[inline(always)]
     pub fn merge(&mut self, other: &Counters) {
         self.0.iter_mut().zip(other.0).for_each(|(sum, c)| *sum = sum.wrapping_add(c));
     }
@@ -62,6 +61,14 @@ impl Counters {
         debug_assert!((2..=32).contains(&bits));
         let mask = u32::MAX >> (32 - bits);
         Narrow { bits, counters: self.0.iter().take(counters).map(|c| *c as u32 & mask).collect() }
+    }
+}
+
+/// A shift by another number of bits in each place is one operation with AVX2, and many without.
+#[multiversion::multiversion(targets("x86_64+avx2"), dispatcher = "direct")]
+fn add(counters: &mut [i32; COUNTERS], signs: u64) {
+    for (i, counter) in counters.iter_mut().enumerate() {
+        *counter = counter.wrapping_add((signs >> i & 1) as i32 * 2 - 1);
     }
 }
 

@@ -122,9 +122,12 @@ impl<W: Wide, M: Fn(u64, u64) -> W + Copy> Field<M> {
 /// A polynomial of degree at most 94, modulo the field's.
 #[inline(always)]
 pub fn reduce<W: Wide>(wide: W) -> u64 {
-    // x^48 = x^5 + x^3 + x^2 + 1, so what stands above bit 48 is multiplied by that and added below.
-    // The first time that leaves 4 bits above, the second time none.
-    let fold = |low: u64, high: u64| low ^ high ^ high << 2 ^ high << 3 ^ high << 5;
+    // x^48 = x^5 + x^3 + x^2 + 1 = (x^2 + 1)(x^3 + 1), so what stands above bit 48 is multiplied by
+    // that and added below. The first time that leaves 4 bits above, the second time none.
+    let fold = |low: u64, high: u64| {
+        let high = high ^ high << 2;
+        low ^ high ^ high << 3
+    };
     let (low, high) = wide.words();
     let once = fold(low & MASK, low >> BITS | high << (64 - BITS));
     fold(once & MASK, once >> BITS)

@@ -48,6 +48,7 @@ impl Fingerprint {
     }
 
     /// Adds other items, none of which may be in already: a set has every item once.
+    #[inline(always)]
     pub fn merge(&mut self, other: &Fingerprint) {
         self.0.iter_mut().zip(&other.0).for_each(|(sum, lane)| *sum = sum.wrapping_add(*lane));
     }

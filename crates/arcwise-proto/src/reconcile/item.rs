@@ -143,6 +143,15 @@ impl Span {
         self.first.0.checked_sub(1).map(Place)
     }
 
+    /// Up to `parts` parts of the same size: for a run in which no other cut can be made.
+    pub(super) fn even(&self, parts: u64) -> Vec<Span> {
+        let (first, size) = (u128::from(self.first.0), u128::from(self.last.0 - self.first.0) + 1);
+        let parts = u128::from(parts).min(size);
+        let at = |i: u128| first + size * i / parts;
+        let part = |i| Span { first: Place(at(i) as u64), last: Place((at(i + 1) - 1) as u64) };
+        (0..parts).map(part).collect()
+    }
+
     /// How many of the first bits are the same in the ids of all items in it: some, where it is a part
     /// of one location.
     pub(super) fn fixed_bits(&self) -> u32 {
@@ -195,6 +204,15 @@ mod tests {
             prop_assert_eq!(ShortId::of(&last), id);
             prop_assert_eq!(ShortId::new(id.get()), Some(id));
         }
+    }
+
+    #[test]
+    fn even_parts() {
+        let span = |first, last| Span { first: Place(first), last: Place(last) };
+        assert_eq!(span(5, 5).even(16), [span(5, 5)]);
+        assert_eq!(span(3, 6).even(2), [span(3, 4), span(5, 6)]);
+        assert_eq!(Span::ALL.even(2), [span(0, u64::MAX >> 1), span(1 << 63, u64::MAX)]);
+        assert_eq!(span(u64::MAX - 2, u64::MAX).even(16).len(), 3);
     }
 
     #[test]

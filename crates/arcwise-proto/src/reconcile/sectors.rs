@@ -152,8 +152,9 @@ impl Sectors {
         while this.load * aim < count {
             this.load *= 2;
         }
-        let places = arcs.len().max(1) << 32;
-        let each = u128::from(places) * u128::from(this.load) / 2 / u128::from(count.max(1));
+        // The full ring has 2^64 places.
+        let places = u128::from(arcs.len().max(1)) << 32;
+        let each = places * u128::from(this.load) / 2 / u128::from(count.max(1));
         let arcs: Vec<Span> = spans(arcs).collect();
         let mut cut = Vec::new();
         let mut stack = vec![Sector { first: 0, depth: 0, sums: None }];

@@ -107,7 +107,9 @@ fn read(bytes: &[u8; BYTES]) -> u64 {
 
 /// Adds an id to some syndromes, the first of which is s(0), or removes it.
 pub fn toggle(syndromes: &mut [u64], id: u64) {
-    run(Toggle { syndromes, id: id & MASK });
+    if !syndromes.is_empty() {
+        run(Toggle { syndromes, id: id & MASK });
+    }
 }
 
 struct Toggle<'a> {
@@ -118,21 +120,24 @@ struct Toggle<'a> {
 impl Job for Toggle<'_> {
     type Output = ();
 
-    /// Four chains of powers, x^8 apart: a product takes several cycles but one can be started in
-    /// every cycle or two.
+    /// Eight chains of powers, x^16 apart: a product takes many cycles from end to end, but another
+    /// one can be started in every cycle or two.
     #[inline(always)]
     fn run<W: Wide, M: Fn(u64, u64) -> W + Copy>(self, field: Field<M>) {
         let x = self.id;
         let x2 = field.square(x);
         let x4 = field.square(x2);
         let x8 = field.square(x4);
-        let x3 = field.mul(x, x2);
-        let mut powers = [x, x3, field.mul(x, x4), field.mul(x3, x4)];
-        let (fours, rest) = self.syndromes.as_chunks_mut::<4>();
-        for four in fours {
-            for (sum, power) in four.iter_mut().zip(&mut powers) {
+        let x16 = field.square(x8);
+        let [x3, x5] = [x2, x4].map(|power| field.mul(x, power));
+        let [x7, x9, x11, x13] =
+            [(x3, x4), (x, x8), (x3, x8), (x5, x8)].map(|(a, b)| field.mul(a, b));
+        let mut powers = [x, x3, x5, x7, x9, x11, x13, field.mul(x7, x8)];
+        let (eights, rest) = self.syndromes.as_chunks_mut::<8>();
+        for eight in eights {
+            for (sum, power) in eight.iter_mut().zip(&mut powers) {
                 *sum ^= *power;
-                *power = field.mul(*power, x8);
+                *power = field.mul(*power, x16);
             }
         }
         rest.iter_mut().zip(powers).for_each(|(sum, power)| *sum ^= power);

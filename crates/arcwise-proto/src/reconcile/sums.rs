@@ -62,11 +62,9 @@ impl Sums {
 
     /// Of one item.
     pub fn of(hash: &AspectHash, parts: Parts) -> Self {
-        let mut sums = Self::ZERO;
+        let fingerprint = if parts.fingerprint { Fingerprint::of(hash) } else { Fingerprint::ZERO };
+        let mut sums = Self { fingerprint, ..Self::ZERO };
         sums.add(hash, Parts { fingerprint: false, ..parts });
-        if parts.fingerprint {
-            sums.fingerprint = Fingerprint::of(hash);
-        }
         sums
     }
 
@@ -82,12 +80,7 @@ impl Sums {
 
     /// Adds other items.
     pub fn merge(&mut self, other: &Sums, parts: Parts) {
-        self.count += other.count;
-        self.counters.merge(&other.counters);
-        self.toggle_syndromes(other, parts);
-        if parts.fingerprint {
-            self.fingerprint.merge(&other.fingerprint);
-        }
+        merge(self, other, parts);
     }
 
     /// Takes some of the items away.
@@ -101,9 +94,21 @@ impl Sums {
         }
     }
 
+    #[inline(always)]
     fn toggle_syndromes(&mut self, other: &Sums, parts: Parts) {
         let ours = self.syndromes[..parts.syndromes].iter_mut();
         ours.zip(&other.syndromes).for_each(|(sum, s)| *sum ^= s);
+    }
+}
+
+/// What everything else is made of: with wide registers where there are some.
+#[multiversion::multiversion(targets("x86_64+avx2"), dispatcher = "direct")]
+fn merge(sums: &mut Sums, other: &Sums, parts: Parts) {
+    sums.count += other.count;
+    sums.counters.merge(&other.counters);
+    sums.toggle_syndromes(other, parts);
+    if parts.fingerprint {
+        sums.fingerprint.merge(&other.fingerprint);
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::Fault;
+use super::{Digest, Fault};
 use crate::{
     id::SpaceId,
     limits::{MAX_SPACES, MAX_WANTS},
     ring::ArcSet,
     time::Time,
-    wire::{ErrorMessage, Handshake, Hello, Message, Ping, Pong, TAG_LEN, Tag},
+    wire::{ErrorMessage, Handshake, Hello, Message, Ping, Pong, SpaceDigest, TAG_LEN, Tag},
 };
 
 /// The minor version of the protocol that this crate speaks. The major one is in the ALPN.
@@ -125,8 +125,21 @@ pub enum ControlOutput {
     Shared(SpaceId, PeerSpace),
     /// The peer has left this space.
     Left(SpaceId),
-    /// The answer to a ping.
-    Pong(u64),
+    /// The peer tells what it holds, where both take it: compare with what is held here, made with
+    /// this nonce, and answer with [`Control::pong`].
+    Compare {
+        /// What the digests are made with.
+        nonce: [u8; 8],
+        /// By space; only of those that both are in.
+        digests: Vec<(SpaceId, Digest)>,
+    },
+    /// The answer to a ping, and in which of the spaces of its digests the peer holds something else.
+    Pong {
+        /// The ping's.
+        nonce: [u8; 8],
+        /// Those in which both do not hold the same.
+        differing: Vec<SpaceId>,
+    },
     /// The peer ends the connection and says why.
     Ended(ErrorMessage),
 }
@@ -186,9 +199,22 @@ impl Control {
         self.meet();
     }
 
-    /// Asks for a pong.
-    pub fn ping(&mut self, nonce: u64) {
-        self.send(Ping(nonce));
+    /// Asks for a pong, and tells what is held here in some spaces. `nonce` must be random where there
+    /// are digests, which are made with it. Spaces that are not shared any more are left out.
+    pub fn ping(&mut self, nonce: [u8; 8], digests: &[(SpaceId, Digest)]) {
+        let theirs = digests.iter().filter_map(|(id, digest)| {
+            let space = self.shared.get(id)?.number;
+            Some(SpaceDigest { space, digest: *digest })
+        });
+        let digests = theirs.collect();
+        self.send(Ping { nonce: u64::from_le_bytes(nonce), digests });
+    }
+
+    /// Answers the digests of a ping, once for each [`ControlOutput::Compare`] and in their order.
+    pub fn pong(&mut self, nonce: [u8; 8], differing: &[SpaceId]) {
+        let theirs = differing.iter().filter_map(|id| Some(self.shared.get(id)?.number));
+        let differing = theirs.collect();
+        self.send(Pong { nonce: u64::from_le_bytes(nonce), differing });
     }
 
     /// A message has come on the control stream.
@@ -206,12 +232,21 @@ impl Control {
                 Err(Fault::Unexpected { kind: other.kind(), when: "before a Hello" })
             }
             Message::Handshake(handshake) => self.handle_handshake(handshake),
-            Message::Ping(Ping(nonce)) => {
-                self.send(Pong(nonce));
+            Message::Ping(Ping { nonce, digests }) => {
+                let nonce = nonce.to_le_bytes();
+                // Of what is not shared, or was left in the meantime, nothing is told.
+                let shared = digests.iter().filter_map(|SpaceDigest { space, digest }| {
+                    Some((self.shared_numbered(*space)?, *digest))
+                });
+                let digests = shared.collect();
+                self.outputs.push_back(ControlOutput::Compare { nonce, digests });
                 Ok(())
             }
-            Message::Pong(Pong(nonce)) => {
-                self.outputs.push_back(ControlOutput::Pong(nonce));
+            Message::Pong(Pong { nonce, differing }) => {
+                let nonce = nonce.to_le_bytes();
+                let differing = differing.iter().filter_map(|space| self.shared_numbered(*space));
+                let differing = differing.collect();
+                self.outputs.push_back(ControlOutput::Pong { nonce, differing });
                 Ok(())
             }
             other => Err(Fault::Unexpected { kind: other.kind(), when: "on the control stream" }),
@@ -221,6 +256,11 @@ impl Control {
     /// What is to be done next.
     pub fn poll_output(&mut self) -> Option<ControlOutput> {
         self.outputs.pop_front()
+    }
+
+    fn shared_numbered(&self, number: u32) -> Option<SpaceId> {
+        let space = self.ours.values().find(|space| space.number == number)?;
+        self.shared.contains_key(&space.id).then_some(space.id)
     }
 
     fn handle_hello(&mut self, now: Time, hello: Hello) -> Result<(), Fault> {

@@ -3,6 +3,7 @@
 use crate::{
     aspect::AspectKey,
     id::AspectHash,
+    reconcile::exchange,
     ring::Location,
     wire::{ErrorCode, ErrorMessage, Kind, WireError},
 };
@@ -50,6 +51,12 @@ pub enum Fault {
     /// It sent an aspect that was not asked for, or changed on the way.
     #[error("aspect {0} was not asked for, or changed on the way")]
     NotWanted(AspectHash),
+    /// It broke a rule of the comparison.
+    #[error("comparing: {0}")]
+    Comparison(#[from] exchange::Fault),
+    /// It sent more than it had said there was.
+    #[error("more aspects came than differ")]
+    TooMany,
     /// It ended its side before everything was said.
     #[error("the stream ended before the conversation was over")]
     EndedEarly,
@@ -63,7 +70,7 @@ impl Fault {
     pub fn message(&self) -> ErrorMessage {
         let code = match self {
             Fault::Version { .. } => ErrorCode::Version,
-            Fault::NotWanted(_) => ErrorCode::BadAspect,
+            Fault::NotWanted(_) | Fault::TooMany => ErrorCode::BadAspect,
             Fault::Idle => ErrorCode::Timeout,
             _ => ErrorCode::Protocol,
         };
@@ -82,10 +89,29 @@ pub enum SessionError<E: std::error::Error> {
     /// everything. Nobody is to blame.
     #[error("the session goes back to a point that is not of this store's history")]
     UnknownPosition,
+    /// To find out what differs takes more work than this peer is given at the moment: tell it with
+    /// [`ErrorCode::TooCostly`], so that it compares by lists or comes again later. Nobody is to
+    /// blame for sure.
+    #[error("comparing takes more work than is given to one peer; lists take less")]
+    TooCostly,
+    /// The arcs to compare are not all taken here any more: tell it with [`ErrorCode::Busy`]; a
+    /// handshake that says so is on its way. Nobody is to blame.
+    #[error("not all of the arcs to compare are taken here any more")]
+    OtherArcs,
     /// The peer ended it and said why.
     #[error(transparent)]
     Ended(ErrorMessage),
     /// Our own store failed; the peer is not to blame.
     #[error("the local store failed: {0}")]
     Store(E),
+}
+
+impl<E: std::error::Error> From<exchange::Error<E>> for SessionError<E> {
+    fn from(error: exchange::Error<E>) -> Self {
+        match error {
+            exchange::Error::Peer(exchange::Fault::Work) => Self::TooCostly,
+            exchange::Error::Peer(fault) => Self::Peer(fault.into()),
+            exchange::Error::Items(error) => Self::Store(error),
+        }
+    }
 }

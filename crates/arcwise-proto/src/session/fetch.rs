@@ -18,8 +18,16 @@ pub(super) struct Fetch {
     arcs: ArcSet,
     /// How many aspects may be on order at a time.
     max_wants: usize,
-    wants: BTreeSet<AspectKey>,
+    wants: Wants,
     storing: usize,
+}
+
+#[derive(Debug)]
+enum Wants {
+    /// These, of the peer's lists.
+    Keys(BTreeSet<AspectKey>),
+    /// So many, that were told apart by less than their keys.
+    Number(u64),
 }
 
 /// What an answer brought.
@@ -30,7 +38,8 @@ pub(super) struct Arrival {
 
 impl Fetch {
     pub(super) fn new(space: SpaceId, arcs: ArcSet, max_wants: usize) -> Self {
-        Self { space, arcs, max_wants, wants: BTreeSet::new(), storing: 0 }
+        let wants = Wants::Keys(BTreeSet::new());
+        Self { space, arcs, max_wants, wants, storing: 0 }
     }
 
     /// Which of `listed` to ask for now; `None` while too much is on order already. Checks again at
@@ -40,32 +49,47 @@ impl Fetch {
         listed: &[AspectKey],
         holdings: &H,
     ) -> Result<Option<Vec<AspectKey>>, H::Error> {
-        if !self.wants.is_empty() && self.wants.len() + listed.len() > self.max_wants {
+        let Wants::Keys(wants) = &mut self.wants else { return Ok(None) };
+        if !wants.is_empty() && wants.len() + listed.len() > self.max_wants {
             return Ok(None);
         }
         let ours: Vec<AspectKey> = listed
             .iter()
-            .filter(|key| self.arcs.contains(key.location) && !self.wants.contains(key))
+            .filter(|key| self.arcs.contains(key.location) && !wants.contains(key))
             .copied()
             .collect();
         let lacking = holdings.lacks(&ours)?;
-        self.wants.extend(&lacking);
+        wants.extend(&lacking);
         Ok(Some(lacking))
+    }
+
+    /// So many are to come, by what a comparison has shown.
+    pub(super) fn expect(&mut self, number: u64) {
+        self.wants = Wants::Number(number);
+    }
+
+    /// Whether this is on order; it is no longer, then.
+    fn take(&mut self, key: &AspectKey) -> Result<(), Fault> {
+        match &mut self.wants {
+            Wants::Keys(wants) => match wants.remove(key) {
+                true => Ok(()),
+                false => Err(Fault::NotWanted(key.hash)),
+            },
+            Wants::Number(_) if !self.arcs.contains(key.location) => {
+                Err(Fault::OutsideArcs(key.location))
+            }
+            Wants::Number(number) => {
+                *number = number.checked_sub(1).ok_or(Fault::TooMany)?;
+                Ok(())
+            }
+        }
     }
 
     /// An answer has come. An aspect whose signature does not hold is left out; the others are good.
     pub(super) fn receive(&mut self, answer: AspectDataResponse) -> Result<Arrival, Fault> {
-        for key in &answer.gone {
-            if !self.wants.remove(key) {
-                return Err(Fault::NotWanted(key.hash));
-            }
-        }
+        answer.gone.iter().try_for_each(|key| self.take(key))?;
         let mut arrival = Arrival { aspects: answer.aspects, rejected: 0 };
-        for aspect in &arrival.aspects {
-            if !self.wants.remove(&aspect.key()) {
-                return Err(Fault::NotWanted(aspect.hash()));
-            }
-        }
+        arrival.aspects.iter().try_for_each(|aspect| self.take(&aspect.key()))?;
         let before = arrival.aspects.len();
         arrival.aspects.retain(|aspect| aspect.verify(&self.space).is_ok());
         arrival.rejected = before - arrival.aspects.len();
@@ -80,11 +104,14 @@ impl Fetch {
 
     /// Nothing on order.
     pub(super) fn is_answered(&self) -> bool {
-        self.wants.is_empty()
+        match &self.wants {
+            Wants::Keys(wants) => wants.is_empty(),
+            Wants::Number(number) => *number == 0,
+        }
     }
 
     /// Nothing on order, and all that came is durable.
     pub(super) fn is_done(&self) -> bool {
-        self.wants.is_empty() && self.storing == 0
+        self.is_answered() && self.storing == 0
     }
 }

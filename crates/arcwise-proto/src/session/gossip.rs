@@ -17,23 +17,40 @@
 //! both sides hold a bounded part of either set, however large the sets are. Nobody waits for the
 //! aspects before going on with the lists.
 //!
+//! Lists cost what the sets cost. So only small sets are listed, and what time or count constrain;
+//! in other sessions the same messages carry the packets of [`exchange`], which cost what the
+//! difference costs, and then both send what the other lacks:
+//!
+//! ```text
+//! Alice -> Bob: msgGspArcRequest           her set in short: count, check, sketch
+//! Bob -> Alice: msgGspArcResponse          the same; or what differs; or more detail
+//! Alice -> Bob: msgGspAspectDataRequest    what she lacks
+//! Alice -> Bob: msgGspArcRequest           where more detail is needed; and the end
+//! both:         msgGspAspectDataResponse   the aspects
+//! ```
+//!
 //! The end of a side's stream says: my lists are said and answered, I have answered yours and all
 //! you wanted, and all that I wanted is durable.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, error::Error, time::Duration};
 
 use super::{
     Fault, Filter, Holdings, Position, SessionError,
+    compare::Comparison,
     fetch::Fetch,
     list::{Complement, Pages, Unanswered},
 };
 use crate::{
     aspect::{Aspect, AspectKey},
     id::{NodeId, SpaceId},
-    limits::{LIST_WINDOW, MAX_ARCS, MAX_WANTS, SESSION_IDLE},
+    limits::{LIST_ITEMS, LIST_WINDOW, MAX_ARCS, MAX_WANTS, PAGE_KEYS, SESSION_IDLE},
+    reconcile::{
+        Items,
+        exchange::{self, Limits, Link},
+    },
     ring::ArcSet,
     time::Time,
-    wire::{ArcRequest, ArcResponse, AspectDataRequest, Message, Open, Page},
+    wire::{ArcRequest, ArcResponse, AspectDataRequest, Body, Kind, Listed, Message, Open, Page},
 };
 
 /// Which end of a session this is.
@@ -55,6 +72,14 @@ pub struct Terms {
     pub arcs: ArcSet,
     /// How many aspects the peer lets us ask for at a time (from its `Hello`).
     pub max_wants: usize,
+    /// How many aspects the peer has said it holds (in its handshake).
+    pub peer_count: u64,
+    /// Random, and other bytes in every session.
+    pub nonce: [u8; 8],
+    /// How much work a comparison with this peer may take now.
+    pub limits: Limits,
+    /// What is known of the way to the peer.
+    pub link: Link,
 }
 
 /// What Alice may leave out of the comparison.
@@ -65,6 +90,8 @@ pub struct Constraints {
     /// What stood in the [`Report`] of the last session with this peer: compare only what either
     /// has stored after it. It holds inside the arcs of that report and nowhere else.
     pub after: Option<(Position, Position)>,
+    /// Compare by lists, whatever that costs: a comparison by packets has failed before.
+    pub lists: bool,
 }
 
 /// What has happened.
@@ -94,7 +121,7 @@ pub enum Input {
 }
 
 /// What is to be done.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Output {
     /// Send this on the session's stream.
     Send(Message),
@@ -110,7 +137,7 @@ pub enum Output {
 }
 
 /// What a completed session did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// Which end this was.
     pub role: Role,
@@ -122,6 +149,11 @@ pub struct Report {
     pub sent: u64,
     /// Bytes of their encodings.
     pub sent_bytes: u64,
+    /// How the sets were compared and what that took; `None` where they were listed.
+    pub comparison: Option<exchange::Report>,
+    /// How long this end has computed to find out what differs. Zero here: the driver has the clock,
+    /// and fills it in.
+    pub computing: Duration,
     /// Hashes listed to the peer.
     pub listed: u64,
     /// Hashes that the peer listed.
@@ -152,10 +184,13 @@ pub fn yields(ours: &NodeId, theirs: &NodeId) -> bool {
     ours > theirs
 }
 
-/// One end of a gossip session.
+/// How many keys may be with the driver that answers, before more are given to it.
+const SEND_AHEAD: usize = 2 * PAGE_KEYS;
+
+/// One end of a gossip session. `I` are the items that it compares: see [`Holdings::snapshot`].
 #[derive(Debug)]
-pub struct Session {
-    list: List,
+pub struct Session<I> {
+    list: List<I>,
     unanswered: Unanswered,
     fetch: Fetch,
     /// Keys that the peer wants and has not been sent.
@@ -173,7 +208,8 @@ pub struct Session {
 }
 
 #[derive(Debug)]
-enum List {
+enum List<I> {
+    Packets(Box<Comparison<I>>),
     Alice {
         /// Until the first frame is sent.
         open: Option<Open>,
@@ -197,22 +233,40 @@ enum List {
     },
 }
 
-impl Session {
+impl<I: Items<Error: Error>> Session<I> {
     /// Alice opens a session with a peer whose number for the space is `number`. Of very many arcs,
     /// the [`MAX_ARCS`] longest are compared.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub fn open<H: Holdings>(
+    pub fn open<H: Holdings<Items = I, Error = I::Error>>(
         now: Time,
         terms: Terms,
         number: u32,
         constraints: Constraints,
         holdings: &H,
-    ) -> Result<Self, H::Error> {
+    ) -> Result<Self, SessionError<I::Error>> {
         // What goes over the wire, for both ends alike.
         let terms = Terms { arcs: terms.arcs.longest(MAX_ARCS), ..terms };
         let position = holdings.position();
+        let few = position.count.max(terms.peer_count) <= LIST_ITEMS;
+        if constraints == Constraints::default() && !few {
+            let arcs = terms.arcs.clone();
+            let open = Open {
+                space: number,
+                arcs,
+                published_since: None,
+                stored_after: None,
+                position: None,
+            };
+            let snapshot = holdings.snapshot();
+            let (comparison, first) = Comparison::open(snapshot, open, terms.nonce, terms.limits)?;
+            let list = List::Packets(Box::new(comparison));
+            let mut this = Self::new(now, Role::Alice, terms, list, position, false);
+            this.since_positions = false;
+            this.outputs.push_back(Output::Send(first));
+            return Ok(this);
+        }
         let (ours_after, theirs_after) = constraints.after.unzip();
         let filter = Filter {
             published_since: constraints.published_since,
@@ -225,7 +279,7 @@ impl Session {
             arcs: terms.arcs.clone(),
             published_since: constraints.published_since,
             stored_after,
-            position,
+            position: Some(position),
         };
         let list = List::Alice {
             pages: Pages::new(open.arcs.clone(), filter),
@@ -236,7 +290,7 @@ impl Session {
         let constrained = filter != Filter::default();
         let mut this = Self::new(now, Role::Alice, terms, list, position, constrained);
         this.since_positions = constraints.published_since.is_none();
-        this.advance(holdings)?;
+        this.advance(holdings).map_err(SessionError::Store)?;
         Ok(this)
     }
 
@@ -244,15 +298,31 @@ impl Session {
     ///
     /// # Errors
     /// A fault of the peer or of our own store, or a position that we do not know.
-    pub fn answer<H: Holdings>(
+    pub fn answer<H: Holdings<Items = I, Error = I::Error>>(
         now: Time,
         terms: Terms,
         request: ArcRequest,
         holdings: &H,
-    ) -> Result<Self, SessionError<H::Error>> {
+    ) -> Result<Self, SessionError<I::Error>> {
         let kind = crate::wire::Kind::ArcRequest;
         let when = "first without saying what the session is about";
         let open = request.open.ok_or(Fault::Unexpected { kind, when })?;
+        let arcs = open.arcs;
+        if let Body::Packet(_) = &request.body {
+            // Both compare just these arcs, so what is outside of ours would come too.
+            if !terms.arcs.covers(&arcs) {
+                return Err(SessionError::OtherArcs);
+            }
+            let terms = Terms { arcs: arcs.clone(), ..terms };
+            let (nonce, limits, link) = (terms.nonce, terms.limits, terms.link);
+            let comparison = Comparison::answer(holdings.snapshot(), arcs, nonce, limits, link);
+            let list = List::Packets(Box::new(comparison));
+            let mut this = Self::new(now, Role::Bob, terms, list, holdings.position(), false);
+            this.since_positions = false;
+            let first = Message::ArcRequest(ArcRequest { open: None, body: request.body });
+            this.handle(now, Input::Received(first), holdings)?;
+            return Ok(this);
+        }
         let mut filter = Filter { published_since: open.published_since, stored_after: None };
         if let Some(after) = open.stored_after {
             // Alice leaves out what she stored before, so we may not answer as if she had not.
@@ -260,7 +330,6 @@ impl Session {
             filter.stored_after = Some(count);
         }
         let constrained = filter != Filter::default();
-        let arcs = open.arcs;
         let list = List::Bob {
             arcs: arcs.clone(),
             filter,
@@ -274,8 +343,8 @@ impl Session {
         let mut this = Self::new(now, Role::Bob, terms, list, position, constrained);
         this.report.arcs = this.report.arcs.intersect(&arcs);
         this.since_positions = open.published_since.is_none();
-        this.peer_position = Some(open.position);
-        let rest = Message::ArcRequest(ArcRequest { open: None, page: request.page });
+        this.peer_position = open.position;
+        let rest = Message::ArcRequest(ArcRequest { open: None, body: request.body });
         this.handle(now, Input::Received(rest), holdings)?;
         Ok(this)
     }
@@ -284,7 +353,7 @@ impl Session {
         now: Time,
         role: Role,
         terms: Terms,
-        list: List,
+        list: List<I>,
         position: Position,
         constrained: bool,
     ) -> Self {
@@ -294,6 +363,8 @@ impl Session {
             fetched_bytes: 0,
             sent: 0,
             sent_bytes: 0,
+            comparison: None,
+            computing: Duration::ZERO,
             listed: 0,
             heard: 0,
             rejected: 0,
@@ -323,12 +394,12 @@ impl Session {
     ///
     /// # Errors
     /// The session is over: see [`SessionError`] for who is to blame.
-    pub fn handle<H: Holdings>(
+    pub fn handle<H: Holdings<Items = I, Error = I::Error>>(
         &mut self,
         now: Time,
         input: Input,
         holdings: &H,
-    ) -> Result<(), SessionError<H::Error>> {
+    ) -> Result<(), SessionError<I::Error>> {
         match input {
             Input::Timeout => {
                 return if now >= self.deadline() { Err(Fault::Idle.into()) } else { Ok(()) };
@@ -360,23 +431,59 @@ impl Session {
         self.outputs.pop_front()
     }
 
+    /// Whether it is not known yet what differs.
+    pub fn is_comparing(&self) -> bool {
+        !(self.said_everything() && self.heard_everything())
+    }
+
+    /// What was spent of [`Limits::work`] so far.
+    pub fn work(&self) -> u64 {
+        match &self.list {
+            List::Packets(comparison) => comparison.report().work,
+            List::Alice { .. } | List::Bob { .. } => 0,
+        }
+    }
+
     /// When to give [`Input::Timeout`] if nothing else happens before.
     pub fn deadline(&self) -> Time {
         self.last_progress + SESSION_IDLE
     }
 
-    fn receive<E: std::error::Error>(&mut self, message: Message) -> Result<(), SessionError<E>> {
+    fn receive(&mut self, message: Message) -> Result<(), SessionError<I::Error>> {
         let kind = message.kind();
+        let wrong = || Fault::Unexpected { kind, when: "at this end of a session" };
         match (message, &mut self.list) {
-            (Message::ArcRequest(request), List::Bob { heard, next, arcs, .. }) => {
-                if request.open.is_some() {
-                    return Err(Fault::Unexpected { kind, when: "twice with an opening" }.into());
+            (Message::ArcRequest(ArcRequest { open: Some(_), .. }), _) => {
+                return Err(Fault::Unexpected { kind, when: "twice with an opening" }.into());
+            }
+            (Message::ArcRequest(ArcRequest { body: Body::Packet(packet), .. }), list)
+            | (
+                Message::AspectDataRequest(AspectDataRequest { body: Body::Packet(packet) }),
+                list,
+            )
+            | (Message::ArcResponse(ArcResponse { body: Body::Packet(packet) }), list) => {
+                let List::Packets(comparison) = list else { return Err(wrong().into()) };
+                // Only Alice wants by packets, and only Bob responds.
+                let from = if kind == Kind::ArcResponse { Role::Bob } else { Role::Alice };
+                let wants = matches!(packet, exchange::Packet::Want(_));
+                if from == self.report.role || wants != (kind == Kind::AspectDataRequest) {
+                    return Err(wrong().into());
                 }
+                let sent = comparison.handle(packet)?;
+                self.outputs.extend(sent.into_iter().map(Output::Send));
+                if comparison.is_over() && self.report.comparison.is_none() {
+                    self.fetch.expect(comparison.expected());
+                    self.report.comparison = Some(comparison.report().clone());
+                }
+            }
+            (
+                Message::ArcRequest(ArcRequest { body: Body::List(page), .. }),
+                List::Bob { heard, next, arcs, .. },
+            ) => {
                 let first = next.ok_or(Fault::Unexpected { kind, when: "after the last page" })?;
                 if heard.len() >= LIST_WINDOW {
                     return Err(Fault::Window("lists").into());
                 }
-                let page = request.page;
                 let lowest = page.keys.first().copied().or(page.through);
                 if lowest.is_some_and(|lowest| lowest < first) {
                     return Err(Fault::PageOrder(first).into());
@@ -388,7 +495,10 @@ impl Session {
                 *next = page.through.and_then(AspectKey::next);
                 heard.push_back((first, page));
             }
-            (Message::ArcResponse(response), List::Alice { heard, heard_last, .. }) => {
+            (
+                Message::ArcResponse(ArcResponse { body: Body::List(response) }),
+                List::Alice { heard, heard_last, .. },
+            ) => {
                 if *heard_last {
                     return Err(Fault::Unexpected { kind, when: "after the last one" }.into());
                 }
@@ -404,15 +514,18 @@ impl Session {
                 self.peer_position = response.position;
                 heard.push_back(response.keys);
             }
-            (Message::AspectDataRequest(request), _) => {
-                self.unanswered.answered(&request.keys)?;
-                self.asked += request.keys.len();
+            (
+                Message::AspectDataRequest(AspectDataRequest { body: Body::List(keys) }),
+                List::Alice { .. } | List::Bob { .. },
+            ) => {
+                self.unanswered.answered(&keys)?;
+                self.asked += keys.len();
                 // The peer may have received, and ask for as much again, what is still counted here.
                 if self.asked > 2 * MAX_WANTS {
                     return Err(Fault::Window("wants").into());
                 }
-                if !request.keys.is_empty() {
-                    self.outputs.push_back(Output::Answer(request.keys));
+                if !keys.is_empty() {
+                    self.outputs.push_back(Output::Answer(keys));
                 }
             }
             (Message::AspectDataResponse(response), _) => {
@@ -426,13 +539,17 @@ impl Session {
                 }
             }
             (Message::Error(error), _) => return Err(SessionError::Ended(error)),
-            _ => return Err(Fault::Unexpected { kind, when: "at this end of a session" }.into()),
+            _ => return Err(wrong().into()),
         }
         Ok(())
     }
 
     /// Does everything that can be done now.
-    fn advance<H: Holdings>(&mut self, holdings: &H) -> Result<(), H::Error> {
+    fn advance<H: Holdings<Items = I, Error = I::Error>>(
+        &mut self,
+        holdings: &H,
+    ) -> Result<(), I::Error> {
+        self.send()?;
         self.list(holdings)?;
         self.answer_lists(holdings)?;
         if !self.finished
@@ -451,6 +568,19 @@ impl Session {
         Ok(())
     }
 
+    /// After a comparison: hands what the peer lacks to the driver, not too much at a time.
+    fn send(&mut self) -> Result<(), I::Error> {
+        if let List::Packets(comparison) = &mut self.list {
+            while self.asked < SEND_AHEAD
+                && let Some(keys) = comparison.next()?
+            {
+                self.asked += keys.len();
+                self.outputs.push_back(Output::Answer(keys));
+            }
+        }
+        Ok(())
+    }
+
     fn report(&self) -> Report {
         let shown = self.since_positions && self.report.in_sync();
         let positions = self.peer_position.filter(|_| shown).map(|theirs| (self.position, theirs));
@@ -458,9 +588,13 @@ impl Session {
     }
 
     /// Answers the peer's list frames, in order, while there is room for more wants.
-    fn answer_lists<H: Holdings>(&mut self, holdings: &H) -> Result<(), H::Error> {
+    fn answer_lists<H: Holdings<Items = I, Error = I::Error>>(
+        &mut self,
+        holdings: &H,
+    ) -> Result<(), I::Error> {
         loop {
             let keys = match &mut self.list {
+                List::Packets(_) => return Ok(()),
                 List::Alice { heard, .. } => {
                     let Some(listed) = heard.front() else { return Ok(()) };
                     let Some(keys) = self.fetch.want(listed, holdings)? else { return Ok(()) };
@@ -478,19 +612,23 @@ impl Session {
                     keys
                 }
             };
-            self.outputs.push_back(Output::Send(AspectDataRequest { keys }.into()));
+            self.outputs.push_back(Output::Send(AspectDataRequest::keys(keys).into()));
             self.list(holdings)?;
         }
     }
 
     /// Lists what we hold, while the peer has room for more lists.
-    fn list<H: Holdings>(&mut self, holdings: &H) -> Result<(), H::Error> {
+    fn list<H: Holdings<Items = I, Error = I::Error>>(
+        &mut self,
+        holdings: &H,
+    ) -> Result<(), I::Error> {
         while self.unanswered.has_room() {
             let (message, keys): (Message, _) = match &mut self.list {
+                List::Packets(_) => break,
                 List::Alice { open, pages, .. } => {
                     let Some(page) = pages.next(holdings)? else { break };
                     let keys = page.keys.clone();
-                    (ArcRequest { open: open.take(), page }.into(), keys)
+                    (ArcRequest { open: open.take(), body: Body::List(page) }.into(), keys)
                 }
                 List::Bob { arcs, filter, heard, next, current, said_last, whole } => {
                     let Some(complement) = current else { break };
@@ -504,7 +642,7 @@ impl Session {
                         break;
                     }
                     let position = (last && *whole).then_some(self.position);
-                    (ArcResponse { keys: keys.clone(), last, position }.into(), keys)
+                    (Listed { keys: keys.clone(), last, position }.into(), keys)
                 }
             };
             self.report.listed += keys.len() as u64;
@@ -517,6 +655,7 @@ impl Session {
     /// All our lists are sent and answered.
     fn said_everything(&self) -> bool {
         let sent = match &self.list {
+            List::Packets(comparison) => comparison.is_over(),
             List::Alice { pages, .. } => pages.is_done(),
             List::Bob { said_last, .. } => *said_last,
         };
@@ -526,6 +665,7 @@ impl Session {
     /// All the peer's lists have come, and we have answered them.
     fn heard_everything(&self) -> bool {
         match &self.list {
+            List::Packets(comparison) => comparison.is_over(),
             List::Alice { heard, heard_last, .. } => *heard_last && heard.is_empty(),
             List::Bob { heard, next, .. } => next.is_none() && heard.is_empty(),
         }

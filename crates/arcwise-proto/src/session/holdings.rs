@@ -1,6 +1,11 @@
 //! What a session may ask of the local store.
 
-use crate::{aspect::AspectKey, time::Time};
+use crate::{
+    aspect::AspectKey,
+    reconcile::{Items, Parts, Sectors, fingerprint::Check},
+    ring::ArcSet,
+    time::Time,
+};
 
 /// A point in one store's own history: how many aspects it had stored, under which epoch.
 ///
@@ -31,6 +36,13 @@ pub trait Holdings {
     /// Why a read failed: always our own disk, never the peer.
     type Error: std::error::Error;
 
+    /// The items of a [`Snapshot`].
+    type Items: Items<Error = Self::Error>;
+
+    /// The held items and their sums, as they are now and will stay in the snapshot. Costs
+    /// microseconds.
+    fn snapshot(&self) -> Snapshot<Self::Items>;
+
     /// Up to `limit` held keys from `first` to `last`, both inclusive, ascending, that pass
     /// `filter`.
     ///
@@ -57,4 +69,34 @@ pub trait Holdings {
     /// store's history, and the whole set must be compared. A store that gives up aspects it may
     /// want again must not know the epochs from before any more.
     fn resolve(&self, position: Position) -> Option<u64>;
+}
+
+/// The items of a space and their sums, as they were at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot<I> {
+    /// The sums.
+    pub sectors: Sectors,
+    /// What they are the sums of.
+    pub items: I,
+}
+
+impl<I: Items> Snapshot<I> {
+    /// How many items there are in `arcs`, and the check of them under `nonce`: two nodes of which
+    /// both are the same hold the same there.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn digest(&self, arcs: &ArcSet, nonce: &[u8]) -> Result<Digest, I::Error> {
+        let sums = self.sectors.sum_over(arcs, Parts::FINGERPRINT, &self.items)?;
+        Ok(Digest { count: sums.count, check: sums.fingerprint.check(nonce) })
+    }
+}
+
+/// What a set is, in short: see [`Snapshot::digest`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// How many items.
+    pub count: u64,
+    /// Of the set, under a nonce.
+    pub check: Check,
 }

@@ -13,6 +13,7 @@
 //! **The ordering rule**: nothing is listed, acknowledged or counted before it is durably stored.
 //! [`Holdings`] shows only what is durable, and [`Input::Stored`] is given only after it is.
 
+mod compare;
 mod control;
 mod fault;
 mod fetch;
@@ -23,4 +24,4 @@ mod list;
 pub use control::{Binding, Control, ControlOutput, LocalSpace, PeerSpace, VERSION, shared_arcs};
 pub use fault::{Fault, SessionError};
 pub use gossip::{Constraints, Input, Output, Report, Role, Session, Terms, yields};
-pub use holdings::{Filter, Holdings, Position};
+pub use holdings::{Digest, Filter, Holdings, Position, Snapshot};

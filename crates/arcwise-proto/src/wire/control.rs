@@ -1,11 +1,15 @@
 //! The messages of the control stream.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::{Wire, WireError, field, parts, pb};
 use crate::{
     limits::{MAX_SPACES, MAX_TEXT, PAGE_KEYS},
+    reconcile::fingerprint::Check,
     ring::ArcSet,
+    session::Digest,
     time::Time,
 };
 
@@ -134,34 +138,75 @@ impl Wire for Handshake {
     }
 }
 
-/// `msgPing`: asks for a [`Pong`] with the same nonce.
+/// `msgPing`: asks for a [`Pong`] with the same nonce, and tells what the sender holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ping {
+    /// Random, where there are digests.
+    pub nonce: u64,
+    /// What the sender holds where both take, by space; none twice.
+    pub digests: Vec<SpaceDigest>,
+}
+
+/// What a node holds of one space, in short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ping(pub u64);
+pub struct SpaceDigest {
+    /// The receiver's number for the space.
+    pub space: u32,
+    /// Made with the ping's nonce, little-endian.
+    pub digest: Digest,
+}
 
 impl Wire for Ping {
     type Raw = pb::Ping;
 
     fn parse(raw: pb::Ping) -> Result<Self, WireError> {
-        Ok(Self(raw.nonce))
+        if raw.digests.len() > MAX_SPACES {
+            return Err(field("digests", "has more than 1024"));
+        }
+        let digests = raw.digests.into_iter().map(|raw| {
+            let check = Check(parts::array("check", &raw.check)?);
+            let digest = Digest { count: raw.count, check };
+            Ok(SpaceDigest { space: raw.space, digest })
+        });
+        let digests = digests.collect::<Result<Vec<_>, WireError>>()?;
+        let spaces: BTreeSet<u32> = digests.iter().map(|digest| digest.space).collect();
+        if spaces.len() < digests.len() {
+            return Err(field("digests", "has a space twice"));
+        }
+        Ok(Self { nonce: raw.nonce, digests })
     }
 
     fn raw(&self) -> pb::Ping {
-        pb::Ping { nonce: self.0 }
+        let digests = self.digests.iter().map(|SpaceDigest { space, digest }| pb::SpaceDigest {
+            space: *space,
+            count: digest.count,
+            check: Bytes::copy_from_slice(&digest.check.0),
+        });
+        pb::Ping { nonce: self.nonce, digests: digests.collect() }
     }
 }
 
 /// `msgPong`: answers a [`Ping`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pong(pub u64);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pong {
+    /// The ping's.
+    pub nonce: u64,
+    /// Of the spaces in the ping, the receiver's numbers of those in which the sender holds something
+    /// else.
+    pub differing: Vec<u32>,
+}
 
 impl Wire for Pong {
     type Raw = pb::Pong;
 
     fn parse(raw: pb::Pong) -> Result<Self, WireError> {
-        Ok(Self(raw.nonce))
+        if raw.differing.len() > MAX_SPACES {
+            return Err(field("differing", "has more than 1024"));
+        }
+        Ok(Self { nonce: raw.nonce, differing: raw.differing })
     }
 
     fn raw(&self) -> pb::Pong {
-        pb::Pong { nonce: self.0 }
+        pb::Pong { nonce: self.nonce, differing: self.differing.clone() }
     }
 }

@@ -2,23 +2,42 @@
 
 use bytes::Bytes;
 
-use super::{Wire, WireError, field, parts, pb};
+use super::{Message, Wire, WireError, field, parts, pb};
 use crate::{
     aspect::{Aspect, AspectKey},
     id::AspectHash,
+    reconcile::exchange::Packet,
     ring::{ArcSet, Location},
     session::Position,
     time::Time,
 };
 
-/// `msgGspArcRequest`: Alice says what the session is about (in its first frame) and lists what she
-/// holds, a page at a time.
+/// What a message of a session is made of: a list in full, or what takes its place where the sets
+/// are compared at the cost of their difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body<T> {
+    /// Hashes.
+    List(T),
+    /// A packet of [`reconcile::exchange`](crate::reconcile::exchange).
+    Packet(Packet),
+}
+
+fn packet(bytes: &[u8]) -> Result<Packet, WireError> {
+    Packet::decode(bytes).ok_or(field("packet", "is not well-formed"))
+}
+
+fn raw_packet(packet: &Packet) -> Bytes {
+    packet.encode().into()
+}
+
+/// `msgGspArcRequest`: Alice says what the session is about (in its first frame) and tells of what
+/// she holds: a page at a time, or in packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArcRequest {
     /// In the first frame of a session, and in no other.
     pub open: Option<Open>,
-    /// A page of what Alice holds.
-    pub page: Page,
+    /// A page of what Alice holds, or a packet.
+    pub body: Body<Page>,
 }
 
 /// The constraints of a session.
@@ -32,8 +51,14 @@ pub struct Open {
     pub published_since: Option<Time>,
     /// Bob lists only what he stored after this point of his own history.
     pub stored_after: Option<Position>,
-    /// Where Alice's history stood before she began to list.
-    pub position: Position,
+    /// Where Alice's history stood before she began to list. `None` in a session of packets.
+    pub position: Option<Position>,
+}
+
+impl Open {
+    fn is_constrained(&self) -> bool {
+        self.published_since.is_some() || self.stored_after.is_some() || self.position.is_some()
+    }
 }
 
 /// All that its sender holds, within the constraints, from where the page before ended.
@@ -56,10 +81,23 @@ impl Wire for ArcRequest {
                 arcs: parts::arcs("arcs", open.arcs)?,
                 published_since: open.published_since.map(Time::from_micros),
                 stored_after: open.stored_after.map(parts::position),
-                position: parts::position(open.position.ok_or(field("position", "is missing"))?),
+                position: open.position.map(parts::position),
             })
         });
+        let open = open.transpose()?;
+        if let Some(bytes) = raw.packet {
+            if raw.page.is_some() {
+                return Err(field("page", "stands beside a packet"));
+            }
+            if open.as_ref().is_some_and(Open::is_constrained) {
+                return Err(field("packet", "stands beside a constraint that only lists can keep"));
+            }
+            return Ok(Self { open, body: Body::Packet(packet(&bytes)?) });
+        }
         let page = raw.page.ok_or(field("page", "is missing"))?;
+        if open.as_ref().is_some_and(|open| open.position.is_none()) {
+            return Err(field("position", "is missing"));
+        }
         let through = page.through.map(|key| {
             let hash = AspectHash(parts::array("hash", &key.hash)?);
             Ok::<_, WireError>(AspectKey { location: Location(key.location), hash })
@@ -77,33 +115,45 @@ impl Wire for ArcRequest {
         {
             return Err(field("through", "lies before the last hash of its page"));
         }
-        Ok(Self { open: open.transpose()?, page: Page { keys, through } })
+        Ok(Self { open, body: Body::List(Page { keys, through }) })
     }
 
     fn raw(&self) -> pb::GspArcRequest {
+        let (page, packet) = match &self.body {
+            Body::List(page) => (Some(page), None),
+            Body::Packet(packet) => (None, Some(raw_packet(packet))),
+        };
         pb::GspArcRequest {
             open: self.open.as_ref().map(|open| pb::Open {
                 space: open.space,
                 arcs: parts::raw_arcs(&open.arcs),
                 published_since: open.published_since.map(Time::as_micros),
                 stored_after: open.stored_after.map(parts::raw_position),
-                position: Some(parts::raw_position(open.position)),
+                position: open.position.map(parts::raw_position),
             }),
-            page: Some(pb::Page {
-                groups: parts::raw_keys(&self.page.keys),
-                through: self.page.through.map(|key| pb::Key {
+            page: page.map(|page| pb::Page {
+                groups: parts::raw_keys(&page.keys),
+                through: page.through.map(|key| pb::Key {
                     location: key.location.0,
                     hash: Bytes::copy_from_slice(key.hash.as_bytes()),
                 }),
-                last: self.page.through.is_none(),
+                last: page.through.is_none(),
             }),
+            packet,
         }
     }
 }
 
-/// `msgGspArcResponse`: a page of what Bob holds within the constraints and Alice did not list.
+/// `msgGspArcResponse`: what Bob holds within the constraints and Alice did not tell of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArcResponse {
+    /// A list, or a packet.
+    pub body: Body<Listed>,
+}
+
+/// A page of what Bob holds within the constraints and Alice did not list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
     /// Strictly ascending.
     pub keys: Vec<AspectKey>,
     /// Whether it is the last one.
@@ -113,46 +163,88 @@ pub struct ArcResponse {
     pub position: Option<Position>,
 }
 
+impl From<Listed> for Message {
+    fn from(listed: Listed) -> Message {
+        ArcResponse { body: Body::List(listed) }.into()
+    }
+}
+
 impl Wire for ArcResponse {
     type Raw = pb::GspArcResponse;
 
     fn parse(raw: pb::GspArcResponse) -> Result<Self, WireError> {
+        if let Some(bytes) = raw.packet {
+            if !raw.groups.is_empty() || raw.last || raw.position.is_some() {
+                return Err(field("packet", "stands beside a list"));
+            }
+            return Ok(Self { body: Body::Packet(packet(&bytes)?) });
+        }
         if raw.position.is_some() && !raw.last {
             return Err(field("position", "stands in a frame that is not the last"));
         }
         Ok(Self {
-            keys: parts::keys("groups", raw.groups)?,
-            last: raw.last,
-            position: raw.position.map(parts::position),
+            body: Body::List(Listed {
+                keys: parts::keys("groups", raw.groups)?,
+                last: raw.last,
+                position: raw.position.map(parts::position),
+            }),
         })
     }
 
     fn raw(&self) -> pb::GspArcResponse {
-        pb::GspArcResponse {
-            groups: parts::raw_keys(&self.keys),
-            last: self.last,
-            position: self.position.map(parts::raw_position),
+        match &self.body {
+            Body::List(list) => pb::GspArcResponse {
+                groups: parts::raw_keys(&list.keys),
+                last: list.last,
+                position: list.position.map(parts::raw_position),
+                packet: None,
+            },
+            Body::Packet(packet) => {
+                let packet = Some(raw_packet(packet));
+                pb::GspArcResponse { packet, ..pb::GspArcResponse::default() }
+            }
         }
     }
 }
 
-/// `msgGspAspectDataRequest`: which aspects of one list frame the sender wants. Every list frame is
-/// answered by exactly one of these, in order; none wanted is an answer too.
+/// `msgGspAspectDataRequest`: which aspects of one list frame the sender wants, or a packet that says
+/// what Alice wants. Every list frame is answered by exactly one of these, in order; none wanted is an
+/// answer too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AspectDataRequest {
-    /// Strictly ascending.
-    pub keys: Vec<AspectKey>,
+    /// Keys, strictly ascending, or a packet.
+    pub body: Body<Vec<AspectKey>>,
+}
+
+impl AspectDataRequest {
+    /// For these keys, strictly ascending.
+    pub fn keys(keys: Vec<AspectKey>) -> Self {
+        Self { body: Body::List(keys) }
+    }
 }
 
 impl Wire for AspectDataRequest {
     type Raw = pb::GspAspectDataRequest;
 
     fn parse(raw: pb::GspAspectDataRequest) -> Result<Self, WireError> {
-        Ok(Self { keys: parts::keys("groups", raw.groups)? })
+        if let Some(bytes) = raw.packet {
+            if !raw.groups.is_empty() {
+                return Err(field("packet", "stands beside a list"));
+            }
+            return Ok(Self { body: Body::Packet(packet(&bytes)?) });
+        }
+        Ok(Self { body: Body::List(parts::keys("groups", raw.groups)?) })
     }
 
     fn raw(&self) -> pb::GspAspectDataRequest {
-        pb::GspAspectDataRequest { groups: parts::raw_keys(&self.keys) }
+        match &self.body {
+            Body::List(keys) => {
+                pb::GspAspectDataRequest { groups: parts::raw_keys(keys), packet: None }
+            }
+            Body::Packet(packet) => {
+                pb::GspAspectDataRequest { groups: Vec::new(), packet: Some(raw_packet(packet)) }
+            }
+        }
     }
 }
 

@@ -12,9 +12,10 @@ mod gossip;
 mod parts;
 mod request;
 
-pub use control::{Handshake, Hello, TAG_LEN, Tag};
+pub use control::{Handshake, Hello, Ping, Pong, SpaceDigest, TAG_LEN, Tag};
 pub use gossip::{
-    ArcRequest, ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse, Open, Page,
+    ArcRequest, ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse, Body, Listed,
+    Open, Page,
 };
 pub use request::{Direct, ErrorCode, ErrorMessage, Query};
 
@@ -156,12 +157,10 @@ messages! {
     AspectBroadcast = 7, "msgGspAspectBroadcast", MAX_DATA_FRAME, AspectBroadcast;
     Direct = 8, "msgDirect", MAX_FRAME, Direct;
     Query = 9, "msgQuery", 64, Query;
-    Ping = 10, "msgPing", 64, control::Ping;
-    Pong = 11, "msgPong", 64, control::Pong;
+    Ping = 10, "msgPing", MAX_FRAME, Ping;
+    Pong = 11, "msgPong", MAX_FRAME, Pong;
     Error = 12, "msgError", 1024, ErrorMessage;
 }
-
-pub use control::{Ping, Pong};
 
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -243,9 +242,14 @@ impl Message {
     pub fn items(&self) -> usize {
         match self {
             Message::Hello(m) => m.tags.len(),
-            Message::ArcRequest(m) => m.page.keys.len(),
-            Message::ArcResponse(m) => m.keys.len(),
-            Message::AspectDataRequest(m) => m.keys.len(),
+            Message::ArcRequest(ArcRequest { body: Body::List(page), .. }) => page.keys.len(),
+            Message::ArcResponse(ArcResponse { body: Body::List(list) }) => list.keys.len(),
+            Message::AspectDataRequest(AspectDataRequest { body: Body::List(keys) }) => keys.len(),
+            Message::ArcRequest(ArcRequest { body: Body::Packet(packet), .. })
+            | Message::ArcResponse(ArcResponse { body: Body::Packet(packet) })
+            | Message::AspectDataRequest(AspectDataRequest { body: Body::Packet(packet) }) => {
+                packet.items()
+            }
             Message::AspectDataResponse(m) => m.aspects.len() + m.gone.len(),
             Message::AspectBroadcast(m) => m.aspects.len(),
             _ => 1,

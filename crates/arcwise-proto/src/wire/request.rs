@@ -84,6 +84,8 @@ pub enum ErrorCode {
     Refused,
     /// The position a session goes back to is not of the sender's history.
     UnknownPosition,
+    /// To find out what differs takes more work than the receiver is given at the moment.
+    TooCostly,
 }
 
 /// `msgError`: ends the stream it is sent on; on the control stream, the connection.
@@ -125,6 +127,7 @@ impl Wire for ErrorMessage {
             pb::ErrorCode::Shutdown => ErrorCode::Shutdown,
             pb::ErrorCode::Refused => ErrorCode::Refused,
             pb::ErrorCode::UnknownPosition => ErrorCode::UnknownPosition,
+            pb::ErrorCode::TooCostly => ErrorCode::TooCostly,
         };
         Ok(Self {
             code,
@@ -147,6 +150,7 @@ impl Wire for ErrorMessage {
             ErrorCode::Shutdown => pb::ErrorCode::Shutdown,
             ErrorCode::Refused => pb::ErrorCode::Refused,
             ErrorCode::UnknownPosition => pb::ErrorCode::UnknownPosition,
+            ErrorCode::TooCostly => pb::ErrorCode::TooCostly,
         };
         pb::Error {
             code: code.into(),

@@ -6,11 +6,13 @@ use std::{sync::LazyLock, time::Duration};
 use arcwise_proto::{
     Aspect, AspectHash, AspectKey, AuthorKey, EntryAddress, SpaceId, Time,
     limits::{MAX_DIRECT, MAX_TEXT, PAGE_KEYS},
+    reconcile::{exchange::Packet, fingerprint::Check},
     ring::{ArcSet, Location, RING, RingArc},
-    session::Position,
+    session::{Digest, Position},
     wire::{
-        ArcRequest, ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse, Direct,
-        ErrorCode, ErrorMessage, Handshake, Hello, Message, Open, Page, Ping, Pong, Query, Tag,
+        ArcRequest, ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse, Body,
+        Direct, ErrorCode, ErrorMessage, Handshake, Hello, Listed, Message, Open, Page, Ping, Pong,
+        Query, SpaceDigest, Tag,
     },
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -107,7 +109,7 @@ fn open() -> impl Strategy<Value = Open> {
             arcs,
             published_since,
             stored_after,
-            position,
+            position: Some(position),
         },
     )
 }
@@ -120,12 +122,44 @@ fn page() -> impl Strategy<Value = Page> {
 }
 
 pub(crate) fn arc_request() -> impl Strategy<Value = ArcRequest> {
-    (option::of(open()), page()).prop_map(|(open, page)| ArcRequest { open, page })
+    (option::of(open()), page())
+        .prop_map(|(open, page)| ArcRequest { open, body: Body::List(page) })
 }
 
 fn arc_response() -> impl Strategy<Value = Message> {
     (any_keys(), any::<bool>(), option::of(any_position())).prop_map(|(keys, last, position)| {
-        ArcResponse { keys, last, position: position.filter(|_| last) }.into()
+        Listed { keys, last, position: position.filter(|_| last) }.into()
+    })
+}
+
+fn ping() -> impl Strategy<Value = Message> {
+    let digest = (any::<u64>(), any::<[u8; 16]>())
+        .prop_map(|(count, check)| Digest { count, check: Check(check) });
+    let digests = proptest::collection::btree_map(any::<u32>(), digest, 0..4);
+    (any::<u64>(), digests).prop_map(|(nonce, digests)| {
+        let digests = digests.into_iter().map(|(space, digest)| SpaceDigest { space, digest });
+        Ping { nonce, digests: digests.collect() }.into()
+    })
+}
+
+/// The packets that say little, in any message that may carry one.
+fn any_packet() -> impl Strategy<Value = Message> {
+    let packet = prop_oneof![
+        Just(Packet::Same),
+        any::<u64>().prop_map(|count| Packet::Stream { count }),
+        Just(Packet::Close),
+        Just(Packet::Done),
+        Just(Packet::Want(Vec::new())),
+        Just(Packet::Probe(Vec::new())),
+        any::<bool>().prop_map(|more| Packet::Failed { pieces: Vec::new(), more }),
+    ];
+    (packet, 0..3u8).prop_map(|(packet, message)| {
+        let body = packet;
+        match message {
+            0 => ArcRequest { open: None, body: Body::Packet(body) }.into(),
+            1 => ArcResponse { body: Body::Packet(body) }.into(),
+            _ => AspectDataRequest { body: Body::Packet(body) }.into(),
+        }
     })
 }
 
@@ -144,6 +178,7 @@ fn error() -> impl Strategy<Value = Message> {
         Shutdown,
         Refused,
         UnknownPosition,
+        TooCostly,
     ];
     let code = proptest::sample::select(codes.to_vec());
     (code, any_text(), any::<u64>()).prop_map(|(code, detail, millis)| {
@@ -167,13 +202,18 @@ pub(crate) fn any_message() -> impl Strategy<Value = Message> {
         handshake(),
         arc_request().prop_map(Message::from),
         arc_response(),
-        any_keys().prop_map(|keys| AspectDataRequest { keys }.into()),
+        any_keys().prop_map(|keys| AspectDataRequest::keys(keys).into()),
         response,
         broadcast,
         direct,
         query,
-        any::<u64>().prop_map(|nonce| Ping(nonce).into()),
-        any::<u64>().prop_map(|nonce| Pong(nonce).into()),
+        ping(),
+        (any::<u64>(), vec(any::<u32>(), 0..4)).prop_map(|(nonce, differing)| Pong {
+            nonce,
+            differing
+        }
+        .into()),
+        any_packet(),
         error(),
     ]
 }

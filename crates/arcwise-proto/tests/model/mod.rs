@@ -3,17 +3,21 @@
 
 pub(crate) mod any;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::path::Path;
 
 use arcwise_proto::{
     Aspect, AspectKey, EntryAddress, SpaceId, Time,
     limits::{DATA_FRAME_TARGET, MAX_WANTS},
+    reconcile::{
+        Sectors,
+        exchange::{Limits, Link},
+    },
     ring::ArcSet,
     session::{
-        Binding, Constraints, Control, ControlOutput, Fault, Filter, Holdings, Input, LocalSpace,
-        Output, Position, Report, Session, SessionError, Terms,
+        Binding, Constraints, Control, ControlOutput, Digest, Fault, Filter, Holdings, Input,
+        LocalSpace, Output, Position, Report, Session, SessionError, Snapshot, Terms,
     },
     wire::{ArcRequest, AspectDataResponse, Header, Message, WireError},
 };
@@ -54,6 +58,15 @@ impl Memory {
 
 impl Holdings for Memory {
     type Error = Infallible;
+    type Items = BTreeSet<AspectKey>;
+
+    fn snapshot(&self) -> Snapshot<Self::Items> {
+        let items: Self::Items = self.rows.keys().copied().collect();
+        let mut sectors = Sectors::expecting(items.len() as u64, &ArcSet::full());
+        items.iter().for_each(|key| sectors.insert(key));
+        let Ok(()) = sectors.settle(&items);
+        Snapshot { sectors, items }
+    }
 
     fn list(
         &self,
@@ -103,7 +116,7 @@ pub(crate) enum Wire {
 /// One end of a session with its store and what it has sent that the other has not received.
 pub(crate) struct End {
     pub(crate) store: Memory,
-    pub(crate) session: Option<Session>,
+    pub(crate) session: Option<Session<BTreeSet<AspectKey>>>,
     pub(crate) outbox: VecDeque<Wire>,
     pub(crate) report: Option<Report>,
     pub(crate) arcs: ArcSet,
@@ -114,6 +127,15 @@ pub(crate) struct End {
     /// Answers that have not been sent yet.
     pub(crate) answering: VecDeque<Vec<AspectKey>>,
     pub(crate) max_wants: usize,
+    /// How many aspects it takes the other end to hold.
+    pub(crate) peer_count: u64,
+    pub(crate) limits: Limits,
+}
+
+/// What a session needs besides.
+pub(crate) fn terms(arcs: ArcSet, max_wants: usize, peer_count: u64, limits: Limits) -> Terms {
+    let (nonce, link) = ([0x5e; 8], Link::default());
+    Terms { space: SPACE, arcs, max_wants, peer_count, nonce, limits, link }
 }
 
 type Outcome = Result<(), SessionError<Infallible>>;
@@ -130,17 +152,19 @@ impl End {
             storing: VecDeque::new(),
             answering: VecDeque::new(),
             max_wants: MAX_WANTS,
+            peer_count: 0,
+            limits: Limits::default(),
         }
     }
 
     fn terms(&self, arcs: ArcSet) -> Terms {
-        Terms { space: SPACE, arcs, max_wants: self.max_wants }
+        terms(arcs, self.max_wants, self.peer_count, self.limits)
     }
 
     pub(crate) fn open(&mut self, arcs: ArcSet, constraints: Constraints) {
         let terms = self.terms(arcs);
-        let Ok(session) = Session::open(Time::ZERO, terms, self.number, constraints, &self.store);
-        self.session = Some(session);
+        let session = Session::open(Time::ZERO, terms, self.number, constraints, &self.store);
+        self.session = Some(session.unwrap());
         self.collect();
     }
 
@@ -254,8 +278,13 @@ impl ControlEnd {
         self.collect();
     }
 
-    pub(crate) fn ping(&mut self, nonce: u64) {
-        self.control.ping(nonce);
+    pub(crate) fn ping(&mut self, nonce: u64, digests: &[(SpaceId, Digest)]) {
+        self.control.ping(nonce.to_le_bytes(), digests);
+        self.collect();
+    }
+
+    pub(crate) fn pong(&mut self, nonce: [u8; 8], differing: &[SpaceId]) {
+        self.control.pong(nonce, differing);
         self.collect();
     }
 

@@ -72,7 +72,9 @@ proptest! {
                 Op::Settle => {
                     let Ok(()) = sectors.settle(&set);
                 }
-                Op::Checkpoint => sectors = Sectors::from_bytes(&sectors.to_bytes()).unwrap(),
+                Op::Checkpoint => {
+                    sectors = Sectors::from_bytes(&sectors.to_bytes([7; 16])).unwrap().1;
+                }
             }
             prop_assert_eq!(sectors.count(), set.keys.len() as u64);
         }
@@ -115,13 +117,34 @@ proptest! {
     #[test]
     fn damaged_checkpoints_are_refused(n in 0u64..600, at in any::<prop::sample::Index>(), bit in 0..8u8) {
         let set: Set = (0..n).map(scattered).collect();
-        let bytes = set.sectors().to_bytes();
+        let bytes = set.sectors().to_bytes([7; 16]);
         let mut bad = bytes.clone();
         bad[at.index(bytes.len())] ^= 1 << bit;
         prop_assert!(Sectors::from_bytes(&bad).is_err());
         prop_assert_eq!(Sectors::from_bytes(&bytes[..at.index(bytes.len())]).unwrap_err(), CheckpointError::Damaged);
-        prop_assert_eq!(Sectors::from_bytes(&bytes).unwrap().to_bytes(), bytes);
+        let (stamp, sectors) = Sectors::from_bytes(&bytes).unwrap();
+        prop_assert_eq!((stamp, sectors.to_bytes(stamp)), ([7; 16], bytes.clone()));
     }
+}
+
+/// A hundred small spaces cost a few megabytes.
+#[test]
+fn small_sets_are_small() {
+    for (n, most) in [(0, 4_000), (1, 10_000), (250, 10_000), (10_000, 500_000)] {
+        let sectors = (0..n).map(scattered).collect::<Set>().sectors();
+        assert!(sectors.memory() < most, "{n} items: {} bytes", sectors.memory());
+    }
+}
+
+/// What is expected is cut as what is there.
+#[test]
+fn as_many_sectors_as_items_call_for() {
+    let half: ArcSet = RingArc::between(Location(0), Location(u32::MAX / 2)).into();
+    for arcs in [ArcSet::full(), half] {
+        let sectors = Sectors::expecting(10_000, &arcs);
+        assert!((32..=256).contains(&sectors.len()), "{} sectors", sectors.len());
+    }
+    assert_eq!(Sectors::expecting(0, &ArcSet::empty()).len(), 1);
 }
 
 /// One entry with very many aspects has as many sectors as a full ring.

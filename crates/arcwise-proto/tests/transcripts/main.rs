@@ -19,7 +19,7 @@
 //! | `restored Alice` | its store is another one with the same aspects and no history |
 //! | `connect Alice Bob` | Alice dials Bob |
 //! | `ping Alice Bob` | |
-//! | `open Alice Bob since=<micros> again` | a session about notes; `again`: from where the last one ended |
+//! | `open Alice Bob since=<micros> again lists` | a session about notes; `again`: from where the last one ended; `lists`: by lists, however much there is |
 //! | `broadcast Alice 9 to Bob Carol` | Alice authors something and pushes it |
 //! | `deliver Alice Bob 2` | the next so many messages from Alice reach Bob; all, without a number |
 //! | `store Alice` | what was handed over to be stored is durable |
@@ -91,6 +91,7 @@ macro_rules! transcripts {
 }
 
 transcripts! {
+    packets
     seed
     in_sync
     one_side_empty

@@ -6,12 +6,12 @@ use arcwise_proto::{
     Aspect, AspectKey, AuthorKey, NodeId, SpaceId, Time,
     ring::ArcSet,
     session::{
-        Binding, Constraints, ControlOutput, LocalSpace, PeerSpace, Position, SessionError,
-        shared_arcs, yields,
+        Binding, Constraints, ControlOutput, Digest, Holdings, LocalSpace, PeerSpace, Position,
+        SessionError, shared_arcs, yields,
     },
     wire::{
-        ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse, ErrorCode,
-        ErrorMessage, Message,
+        AspectBroadcast, AspectDataRequest, AspectDataResponse, ErrorCode, ErrorMessage, Listed,
+        Message,
     },
 };
 
@@ -96,7 +96,9 @@ impl World {
             ["connect", dialer, listener] => self.connect(self.at(dialer), self.at(listener)),
             ["ping", from, to] => {
                 let (link, side) = self.link(self.at(from), self.at(to));
-                self.control(link, side, |end| end.ping(1));
+                let nonce = 0x0102_0304_0506_0708_u64;
+                let digests = self.digests(link, side, nonce.to_le_bytes());
+                self.control(link, side, |end| end.ping(nonce, &digests));
             }
             ["open", from, to, ref constraints @ ..] => {
                 self.open(self.at(from), self.at(to), constraints);
@@ -213,11 +215,38 @@ impl World {
                     self.links[link].known[side].remove(&id);
                     self.tell_event(node, &format!("no longer shares {} with it", name_of(&id)));
                 }
+                ControlOutput::Compare { nonce, digests } => {
+                    self.pong(link, side, nonce, &digests);
+                }
+                ControlOutput::Pong { differing, .. } => {
+                    for id in differing {
+                        self.tell_event(
+                            node,
+                            &format!("does not hold the same in {}", name_of(&id)),
+                        );
+                    }
+                }
                 ControlOutput::Ended(error) => self.tell_event(node, &format!("loses it: {error}")),
                 _ => {}
             }
         }
         result
+    }
+
+    /// What a node holds of notes, where it and the other end both take it.
+    fn digests(&self, link: usize, side: usize, nonce: [u8; 8]) -> Vec<(SpaceId, Digest)> {
+        let node = self.links[link].nodes[side];
+        let Some(theirs) = self.links[link].known[side].get(&SPACE) else { return Vec::new() };
+        let arcs = shared_arcs(self.notes(node), theirs);
+        let Ok(digest) = self.nodes[node].store.snapshot().digest(&arcs, &nonce);
+        vec![(SPACE, digest)]
+    }
+
+    fn pong(&mut self, link: usize, side: usize, nonce: [u8; 8], told: &[(SpaceId, Digest)]) {
+        let ours = self.digests(link, side, nonce);
+        let differing: Vec<SpaceId> =
+            told.iter().filter(|d| !ours.contains(d)).map(|(id, _)| *id).collect();
+        self.control(link, side, |end| end.pong(nonce, &differing));
     }
 
     fn tell_control(&mut self, link: usize, side: usize, arrow: &str, message: &Message) {
@@ -240,13 +269,15 @@ impl World {
     fn open(&mut self, from: usize, to: usize, constraints: &[&str]) {
         let (link, side) = self.link(from, to);
         let theirs = self.links[link].known[side].get(&SPACE).expect("both are in notes");
-        let (number, arcs) = (theirs.number, shared_arcs(self.notes(from), theirs));
+        let (number, peer_count) = (theirs.number, theirs.count);
+        let arcs = shared_arcs(self.notes(from), theirs);
         let mut given = Constraints::default();
         for constraint in constraints {
             match constraint.split_once('=') {
                 Some(("since", at)) => {
                     given.published_since = Some(Time::from_micros(at.parse().unwrap()));
                 }
+                None if *constraint == "lists" => given.lists = true,
                 None if *constraint == "again" => {
                     given.after = Some(self.nodes[from].marks[&to]);
                 }
@@ -254,7 +285,7 @@ impl World {
             }
         }
         let end = |arcs| End::new(Memory::default(), arcs);
-        let ends = [End { number, ..end(self.arcs(from)) }, end(ArcSet::empty())];
+        let ends = [End { number, peer_count, ..end(self.arcs(from)) }, end(ArcSet::empty())];
         let nodes = [from, to];
         self.streams.push(Stream { nodes, ends, heard: [false; 2], over: [false; 2] });
         let stream = self.streams.len() - 1;
@@ -299,6 +330,14 @@ impl World {
                 }
                 SessionError::UnknownPosition => {
                     let told = ErrorMessage::new(ErrorCode::UnknownPosition, error.to_string());
+                    end.outbox.push_back(Wire::Message(told.into()));
+                }
+                SessionError::TooCostly => {
+                    let told = ErrorMessage::new(ErrorCode::TooCostly, error.to_string());
+                    end.outbox.push_back(Wire::Message(told.into()));
+                }
+                SessionError::OtherArcs => {
+                    let told = ErrorMessage::new(ErrorCode::Busy, error.to_string());
                     end.outbox.push_back(Wire::Message(told.into()));
                 }
                 SessionError::Ended(error) => gives_up = Some(error.to_string()),
@@ -380,8 +419,8 @@ impl World {
     fn say(&mut self, from: usize, to: usize, what: &str, aspects: &[Aspect]) {
         let keys: Vec<AspectKey> = aspects.iter().map(Aspect::key).collect();
         let wire = match what {
-            "wants" => Wire::Message(AspectDataRequest { keys }.into()),
-            "lists" => Wire::Message(ArcResponse { keys, last: false, position: None }.into()),
+            "wants" => Wire::Message(AspectDataRequest::keys(keys).into()),
+            "lists" => Wire::Message(Listed { keys, last: false, position: None }.into()),
             "gives" => {
                 Wire::Message(AspectDataResponse { aspects: aspects.to_vec(), gone: vec![] }.into())
             }

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use arcwise_proto::{
     Aspect, AspectHash, AspectKey, EntryAddress, Location, Time,
+    reconcile::{exchange::Packet, fingerprint::Check},
     ring::{ArcSet, RingArc},
-    session::Position,
+    session::{Digest, Position},
     wire::{
-        ArcRequest, ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse, Direct,
-        ErrorCode, ErrorMessage, Handshake, Hello, Kind, Message, Open, Page, Ping, Pong, Query,
+        ArcRequest, ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse, Body,
+        Direct, ErrorCode, ErrorMessage, Handshake, Hello, Kind, Listed, Message, Open, Page, Ping,
+        Pong, Query, SpaceDigest,
     },
 };
 
@@ -101,25 +103,37 @@ pub(crate) fn fields(message: &Message) -> String {
                 let since = open.published_since.map(|at| Number(at.as_micros()));
                 fields.extend(since.map(|since| ("published_since", since)));
                 fields.extend(open.stored_after.map(|after| ("stored_after", position(after))));
-                fields.push(("position", position(open.position)));
+                fields.extend(open.position.map(|at| ("position", position(at))));
                 ("open", Object(fields))
             });
-            let mut page = vec![("groups", groups(&m.page.keys))];
-            page.push(match m.page.through {
-                None => ("last", Bool(true)),
-                Some(key) => {
-                    let location = ("location", Number(key.location.0.into()));
-                    ("through", Object(vec![location, ("hash", bytes(key.hash.as_bytes()))]))
+            let body = match &m.body {
+                Body::Packet(packet) => ("packet", bytes(&packet.encode())),
+                Body::List(page) => {
+                    let end = match page.through {
+                        None => ("last", Bool(true)),
+                        Some(key) => {
+                            let location = ("location", Number(key.location.0.into()));
+                            let hash = ("hash", bytes(key.hash.as_bytes()));
+                            ("through", Object(vec![location, hash]))
+                        }
+                    };
+                    ("page", Object(vec![("groups", groups(&page.keys)), end]))
                 }
-            });
-            open.into_iter().chain([("page", Object(page))]).collect()
+            };
+            open.into_iter().chain([body]).collect()
         }
-        Message::ArcResponse(m) => {
+        Message::ArcResponse(ArcResponse { body: Body::Packet(packet) })
+        | Message::AspectDataRequest(AspectDataRequest { body: Body::Packet(packet) }) => {
+            vec![("packet", bytes(&packet.encode()))]
+        }
+        Message::ArcResponse(ArcResponse { body: Body::List(m) }) => {
             let position = m.position.map(|at| ("position", position(at)));
             let known = [("groups", groups(&m.keys)), ("last", Bool(m.last))];
             known.into_iter().chain(position).collect()
         }
-        Message::AspectDataRequest(m) => vec![("groups", groups(&m.keys))],
+        Message::AspectDataRequest(AspectDataRequest { body: Body::List(keys) }) => {
+            vec![("groups", groups(keys))]
+        }
         Message::AspectDataResponse(m) => {
             vec![("aspects", encodings(&m.aspects)), ("gone", groups(&m.gone))]
         }
@@ -132,7 +146,20 @@ pub(crate) fn fields(message: &Message) -> String {
         Message::Query(m) => {
             vec![("space", Number(m.space.into())), ("entry", bytes(m.entry.as_bytes()))]
         }
-        Message::Ping(Ping(nonce)) | Message::Pong(Pong(nonce)) => vec![("nonce", Number(*nonce))],
+        Message::Ping(m) => {
+            let digests = m.digests.iter().map(|SpaceDigest { space, digest }| {
+                Object(vec![
+                    ("space", Number((*space).into())),
+                    ("count", Number(digest.count)),
+                    ("check", bytes(&digest.check.0)),
+                ])
+            });
+            vec![("nonce", Number(m.nonce)), ("digests", List(digests.collect()))]
+        }
+        Message::Pong(m) => {
+            let differing = m.differing.iter().map(|space| Number((*space).into()));
+            vec![("nonce", Number(m.nonce)), ("differing", List(differing.collect()))]
+        }
         Message::Error(m) => vec![
             // The codes stand in the order of their numbers.
             ("code", Number(m.code as u64)),
@@ -178,20 +205,24 @@ fn messages() -> Vec<(&'static str, Message)> {
         arcs: arcs.clone(),
         published_since,
         stored_after,
-        position: here,
+        position: Some(here),
     };
     let request = |open: Option<Open>, keys: &[AspectKey], through| ArcRequest {
         open,
-        page: Page { keys: keys.to_vec(), through },
+        body: Body::List(Page { keys: keys.to_vec(), through }),
     };
     let some = [key(0, 1), key(5, 2), key(5, 3), key(u32::MAX, 0xff)];
     let (since, zero) = (Time::from_micros(1_600_000_000_000_000), Time::ZERO);
     let start = Position { epoch: 0, count: 0 };
     let response =
-        |keys: &[AspectKey], last, position| ArcResponse { keys: keys.to_vec(), last, position };
+        |keys: &[AspectKey], last, position| Listed { keys: keys.to_vec(), last, position };
     let data = |aspects: Vec<Aspect>, gone: &[AspectKey]| AspectDataResponse {
         aspects,
         gone: gone.to_vec(),
+    };
+    let digest = |space, count| {
+        let digest = Digest { count, check: Check([0xc4; 16]) };
+        SpaceDigest { space, digest }
     };
     let direct = |space, payload: &'static [u8]| Direct { space, payload: payload.into() };
     let error = |code, detail: &str, ms| ErrorMessage {
@@ -234,8 +265,8 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("a list of Bob's", response(&some, false, None).into()),
         ("Bob's last list, empty", response(&[], true, Some(here)).into()),
         ("Bob's last list, of a part of the arcs", response(&some[1..], true, None).into()),
-        ("wanting nothing", AspectDataRequest { keys: vec![] }.into()),
-        ("wanting some", AspectDataRequest { keys: some.to_vec() }.into()),
+        ("wanting nothing", AspectDataRequest::keys(vec![]).into()),
+        ("wanting some", AspectDataRequest::keys(some.to_vec()).into()),
         ("aspects", data(vec![unsigned(1, 2, b"hello"), signed(&SPACE, b"hello")], &[]).into()),
         ("an aspect, and others are gone", {
             data(vec![unsigned(0, 0, b"")], &[key(5, 2), key(5, 3)]).into()
@@ -247,9 +278,25 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("reply to a direct", direct(0, b"hello yourself").into()),
         ("direct without payload", direct(u32::MAX, b"").into()),
         ("query", Query { space: 7, entry: EntryAddress(scattered(0x10)) }.into()),
-        ("ping", Ping(0x0102_0304_0506_0708).into()),
-        ("ping of zero", Ping(0).into()),
-        ("pong", Pong(u64::MAX).into()),
+        ("opening with a packet", {
+            let open = Open { position: None, ..open(&full, None, None) };
+            ArcRequest { open: Some(open), body: Body::Packet(Packet::Stream { count: 300 }) }
+                .into()
+        }),
+        ("a packet of Alice's", {
+            ArcRequest { open: None, body: Body::Packet(Packet::Close) }.into()
+        }),
+        ("a packet of Bob's", ArcResponse { body: Body::Packet(Packet::Same) }.into()),
+        ("a packet with what Alice wants", {
+            AspectDataRequest { body: Body::Packet(Packet::Want(Vec::new())) }.into()
+        }),
+        ("ping", Ping { nonce: 0x0102_0304_0506_0708, digests: vec![digest(7, 1000)] }.into()),
+        ("ping of two spaces", {
+            Ping { nonce: 5, digests: vec![digest(1, 0), digest(u32::MAX, u64::MAX)] }.into()
+        }),
+        ("ping without digests", Ping { nonce: 0, digests: vec![] }.into()),
+        ("pong", Pong { nonce: u64::MAX, differing: vec![] }.into()),
+        ("pong where two spaces differ", Pong { nonce: 5, differing: vec![1, 300] }.into()),
         ("error", error(ErrorCode::Busy, "another session is under way", 200).into()),
         ("error with a code alone", error(ErrorCode::UnknownPosition, "", 0).into()),
         ("error of no code", error(ErrorCode::Unspecified, "grüße", u64::MAX).into()),

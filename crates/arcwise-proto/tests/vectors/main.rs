@@ -7,6 +7,7 @@ mod foreign;
 mod frames;
 #[path = "../model/mod.rs"]
 mod model;
+mod reconcile;
 
 use std::collections::BTreeSet;
 

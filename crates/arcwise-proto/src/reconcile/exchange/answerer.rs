@@ -4,10 +4,10 @@
 use std::{collections::BTreeSet, mem};
 
 use super::{
-    Error, Fault, Limits, OPENING_SYNDROMES, Outcome, PIECE_DIFFERENCES, Packet, Report, Side,
-    Step, View, Work,
-    cost::{Link, Method, choose},
-    packet::{Element, Failure, List, Opening, PACKET_TARGET, Probe, ProbeBody, Reply, Wants},
+    Error, Fault, Limits, OPENING_SYNDROMES, Outcome, PIECE_DIFFERENCES, Packet, ROUND_PIECES,
+    Report, Side, Step, View, Work,
+    cost::{Link, Method, Next, choose, next},
+    packet::{Element, Failure, List, MAX_LIST, Opening, PACKET_TARGET, Probe, ProbeBody, Reply},
     syndromes_for,
     view::{Salt, less},
 };
@@ -22,17 +22,25 @@ use crate::{
 /// are taken for the same with a probability of 2^-16 each.
 const LIST_BITS: u32 = 16;
 
-/// Items in one piece of a list, so that it fits a packet.
+/// Items in one piece of a list, about: so that it fits a packet.
 const LIST_ITEMS: f64 = 8192.0;
 
-/// Up to this many wanted items of a piece are looked up one by one, more in one pass.
-const MAX_LOOK_UPS: usize = 64;
+/// What is sent in one round, about: the rest is put off to the next. A few seconds on most ways, so
+/// that a round trip more does not matter, and little to keep for somebody who does not read it.
+const ROUND_BYTES: usize = 4 << 20;
+
+/// Most doubtful ids in a claim, which has to fit a packet. Of honest sets there is a doubt for every
+/// few thousand wanted items; more where somebody has made items with like ids. What is not named
+/// then is found by the repair.
+const MAX_DOUBTFUL: usize = 4096;
 
 /// Who answers.
 #[derive(Debug)]
 pub struct Answerer {
     nonce: [u8; 8],
     link: Link,
+    /// See [`ROUND_BYTES`].
+    round_bytes: usize,
     side: Side,
     work: Work,
     state: State,
@@ -44,15 +52,38 @@ enum State {
     Waiting,
     /// Pieces are with her.
     Pieces {
-        opening: Base,
-        pieces: Vec<Piece>,
-        failures: Vec<Failure>,
+        base: Base,
+        round: Round,
     },
     /// She has his claim.
     Claimed {
-        opening: Base,
+        base: Base,
+        repair: Repair,
     },
     Over,
+}
+
+/// What has been sent, and what she has said of it: each piece comes up once, in order.
+#[derive(Debug, Default)]
+struct Round {
+    /// How many came before it.
+    number: u32,
+    pieces: Vec<Piece>,
+    /// The first piece that she can still want something of.
+    want: u64,
+    /// And the first that she can still call failed.
+    fail: u64,
+    /// Where those are that failed, and her counters.
+    failed: Vec<(usize, Narrow)>,
+}
+
+/// How far the repair is: without probes there is nothing to claim anew, and what was claimed after
+/// them stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repair {
+    None,
+    Probed,
+    Closed,
 }
 
 /// What the conversation is about.
@@ -70,6 +101,8 @@ struct Base {
 #[derive(Debug)]
 struct Piece {
     span: Span,
+    /// How many items he has in it.
+    count: u64,
     /// How many syndromes she has of it; `None` for a list.
     syndromes: Option<usize>,
     extended: bool,
@@ -78,7 +111,8 @@ struct Piece {
 impl Answerer {
     /// `nonce` must be random, and another one in every conversation.
     pub fn new(nonce: [u8; 8], link: Link, limits: Limits) -> Self {
-        Self { nonce, link, side: Side::default(), work: Work::new(limits), state: State::Waiting }
+        let (side, work) = (Side::default(), Work::new(limits));
+        Self { nonce, link, round_bytes: ROUND_BYTES, side, work, state: State::Waiting }
     }
 
     /// Takes a packet of the opener's.
@@ -91,46 +125,71 @@ impl Answerer {
         packet: Packet,
         view: &View<'_, I>,
     ) -> Result<Step, Error<I::Error>> {
+        let step = self.take(packet, view);
+        self.side.report.work = self.work.spent;
+        step
+    }
+
+    fn take<I: Items>(
+        &mut self,
+        packet: Packet,
+        view: &View<'_, I>,
+    ) -> Result<Step, Error<I::Error>> {
+        self.work.packet()?;
         self.side.received(&packet);
         let state = mem::replace(&mut self.state, State::Over);
         let mut send = Vec::new();
         self.state = match (state, packet) {
             (State::Waiting, Packet::Open(open)) => self.open(open, view, &mut send)?,
-            (State::Pieces { opening, pieces, failures }, Packet::Want(wants)) => {
-                let mut opening = opening;
+            (State::Pieces { mut base, mut round }, Packet::Want(wants)) => {
+                if wants.is_empty() {
+                    return Err(Fault::Empty.into());
+                }
                 for want in &wants {
-                    self.want(&mut opening, &pieces, want, view)?;
+                    let at = once(want.piece, &mut round.want, round.pieces.len())?;
+                    self.want(&mut base, &round.pieces[at], &want.list, view)?;
                 }
-                State::Pieces { opening, pieces, failures }
+                State::Pieces { base, round }
             }
-            (
-                State::Pieces { opening, pieces, mut failures },
-                Packet::Failed { pieces: failed, more },
-            ) => {
-                failures.extend(failed);
-                if more {
-                    State::Pieces { opening, pieces, failures }
-                } else {
-                    let pieces = self.again(&opening, &pieces, &failures, view, &mut send)?;
-                    State::Pieces { opening, pieces, failures: Vec::new() }
+            (State::Pieces { base, mut round }, Packet::Failed { pieces, more }) => {
+                if pieces.is_empty() {
+                    return Err(Fault::Empty.into());
+                }
+                for Failure { piece, counters } in pieces {
+                    let at = once(piece, &mut round.fail, round.pieces.len())?;
+                    round.failed.push((at, counters));
+                }
+                match more {
+                    true => State::Pieces { base, round },
+                    false => {
+                        let round = self.again(&base, round, view, &mut send)?;
+                        State::Pieces { base, round }
+                    }
                 }
             }
-            (State::Pieces { opening, .. }, Packet::Close) => self.claim(opening, &mut send),
-            // After a repair.
-            (State::Claimed { mut opening }, Packet::Close) => {
-                opening.doubtful.clear();
-                opening.redundant = 0;
-                self.claim(opening, &mut send)
+            (State::Pieces { base, .. }, Packet::Close) => {
+                self.claim(base, Repair::None, &mut send)?
             }
-            (State::Claimed { opening }, Packet::Probe(probes)) => {
+            (State::Claimed { mut base, repair: Repair::Probed }, Packet::Close) => {
+                base.doubtful.clear();
+                base.redundant = 0;
+                self.claim(base, Repair::Closed, &mut send)?
+            }
+            (State::Claimed { base, repair }, Packet::Probe(probes))
+                if repair != Repair::Closed =>
+            {
+                if probes.is_empty() {
+                    return Err(Fault::Empty.into());
+                }
                 self.side.report.repaired = true;
-                let replies = self.probed(&opening, &probes, view)?;
+                let replies = self.probed(&base, &probes, view)?;
                 send.push(Packet::Differ { nonce: self.nonce, replies });
-                State::Claimed { opening }
+                State::Claimed { base, repair: Repair::Probed }
             }
-            (State::Claimed { opening }, Packet::Done) => {
-                let both = opening.sums.count + opening.redundant - self.side.ours.len() as u64;
-                self.side.report.theirs = opening.count.saturating_sub(both);
+            (State::Claimed { base, repair }, Packet::Done) if repair != Repair::Probed => {
+                let all = base.sums.count.saturating_add(base.redundant);
+                let both = all.saturating_sub(self.side.ours.len() as u64);
+                self.side.report.theirs = base.count.saturating_sub(both);
                 self.side.finish();
                 State::Over
             }
@@ -146,7 +205,7 @@ impl Answerer {
         send: &mut Vec<Packet>,
     ) -> Result<State, Error<I::Error>> {
         let parts = Parts { syndromes: OPENING_SYNDROMES, fingerprint: true };
-        let sums = Box::new(view.sums(Span::ALL, parts)?);
+        let sums = Box::new(view.sums(Span::ALL, parts, &mut self.work)?);
         let estimate =
             open.counters.estimate(&sums.counters).max(open.count.abs_diff(sums.count) as f64);
         self.side.report.estimate = estimate;
@@ -172,17 +231,22 @@ impl Answerer {
         {
             self.side.report.method = Method::Opening;
             send.push(packet);
-            return Ok(State::Claimed { opening: base });
+            return Ok(State::Claimed { base, repair: Repair::None });
         }
         let method = choose(estimate, base.count, base.sums.count, &self.link);
         self.side.report.method = method;
-        let mut out = Out::new(base.sums.count);
+        let count = base.sums.count;
+        let mut out = Out::new(count, 0, self.round_bytes);
         match method {
-            Method::Lists => self.lists(Span::ALL, base.sums.count, view, &mut out)?,
-            _ => self.sketches(Span::ALL, estimate, base.sums.count, view, &mut out)?,
+            Method::Lists => self.lists(Span::ALL, count, view, &mut out)?,
+            _ => {
+                let groups = (estimate / PIECE_DIFFERENCES).ceil().max(1.0);
+                let pieces = view.pieces(Span::ALL, count as f64 / groups);
+                self.sketches(&pieces, estimate, count, view, &mut out)?;
+            }
         }
-        let pieces = out.finish(send);
-        Ok(State::Pieces { opening: base, pieces, failures: Vec::new() })
+        let round = out.finish(0, send);
+        Ok(State::Pieces { base, round })
     }
 
     /// The whole difference from the opening sketch, where that has it.
@@ -196,48 +260,44 @@ impl Answerer {
         sketch.merge(&base.sums.syndromes[..OPENING_SYNDROMES]);
         self.work.decode(sketch.len())?;
         let Some(ids) = sketch.decode(1) else { return Ok(None) };
-        let (mut ours, mut want) = (BTreeSet::new(), Vec::new());
-        for id in ids.into_iter().filter_map(ShortId::new) {
-            let found = view.find(id.get(), ID_BITS, Span::ALL)?;
-            match found.is_empty() {
-                true => want.push(id),
-                false => ours.extend(found),
-            }
-        }
+        let found = view.find(&ids, ID_BITS, Span::ALL, base.sums.count, &mut self.work)?;
+        let ours = BTreeSet::from_iter(found);
+        let has: BTreeSet<_> = ours.iter().map(|key| ShortId::of(&key.hash)).collect();
+        let ids = ids.into_iter().filter_map(ShortId::new);
+        let want: Vec<_> = ids.filter(|id| !has.contains(id)).collect();
         // Both would be left with the same items, so with the same number.
         let both = base.sums.count.checked_sub(ours.len() as u64);
         if both.is_none() || both != base.count.checked_sub(want.len() as u64) {
             return Ok(None);
         }
-        let common = less(base.sums.fingerprint.clone(), &ours);
+        let common = less(base.sums.fingerprint.clone(), &ours, &mut self.work)?;
         let theirs = ours.len() as u64;
         self.side.ours = ours;
         Ok(Some(Packet::Found { theirs, want, check: common.check(&base.nonce) }))
     }
 
-    /// Cuts a run of places by the expected differences, and sketches each piece.
+    /// Sketches pieces that together have `count` items and `estimate` differences, about.
     fn sketches<I: Items>(
         &mut self,
-        span: Span,
+        pieces: &[Span],
         estimate: f64,
         count: u64,
         view: &View<'_, I>,
         out: &mut Out,
     ) -> Result<(), Error<I::Error>> {
-        let groups = (estimate / PIECE_DIFFERENCES).ceil().max(1.0);
-        for piece in view.pieces(span, count as f64 / groups) {
-            let sums = view.sums(piece, Parts::sketch(SYNDROMES))?;
-            self.work.piece(view.sectors.load())?;
+        let Some(last) = pieces.last().map(|piece| piece.last) else { return Ok(()) };
+        for piece in pieces {
+            if out.is_full() {
+                return self.put_off(Span { first: piece.first, last }, view, out);
+            }
+            let sums = view.sums(*piece, Parts::sketch(SYNDROMES), &mut self.work)?;
             let expected = estimate * sums.count as f64 / count.max(1) as f64;
-            let sketch = Sketch::prefix(&sums.syndromes, syndromes_for(expected));
-            out.push(
-                Piece { span: piece, syndromes: Some(sketch.len()), extended: false },
-                Element::Sketch { last: piece.last, sketch },
-            );
+            out.sketch(*piece, &sums, syndromes_for(expected));
         }
         Ok(())
     }
 
+    /// Lists the items of a run, `count` of them.
     fn lists<I: Items>(
         &mut self,
         span: Span,
@@ -245,51 +305,70 @@ impl Answerer {
         view: &View<'_, I>,
         out: &mut Out,
     ) -> Result<(), Error<I::Error>> {
-        let pieces = (count as f64 / LIST_ITEMS).ceil().max(1.0);
-        for piece in view.pieces(span, count as f64 / pieces) {
+        let parts = (count as f64 / LIST_ITEMS).ceil().max(1.0);
+        // The next one at the end.
+        let mut todo = view.pieces(span, count as f64 / parts);
+        todo.reverse();
+        while let Some(piece) = todo.pop() {
+            if out.is_full() {
+                return self.put_off(Span { first: piece.first, last: span.last }, view, out);
+            }
+            let count = view.sums(piece, Parts::COUNT, &mut self.work)?.count;
+            if count > MAX_LIST as u64 {
+                // Of a single place nobody has that many who has not made them for it.
+                if piece.first == piece.last {
+                    return Err(Fault::Work.into());
+                }
+                todo.extend(piece.even(16).into_iter().rev());
+                continue;
+            }
+            let bits = match count {
+                0 => ID_BITS,
+                _ => ((count + 1).ilog2() + 1 + LIST_BITS).min(ID_BITS),
+            };
             let mut ids = Vec::new();
-            view.each(piece, &mut |key| ids.push(ShortId::of(&key.hash)))?;
-            self.work.items(ids.len() as u64)?;
-            let bits = ((ids.len() as u64 + 1).ilog2() + 1 + LIST_BITS).min(ID_BITS);
-            let bits = if ids.is_empty() { ID_BITS } else { bits };
-            let mut ids: Vec<u64> = ids.into_iter().map(|id| id.suffix(bits)).collect();
+            view.read(piece, count, &mut self.work, &mut |key| {
+                ids.push(ShortId::of(&key.hash).suffix(bits));
+            })?;
             ids.sort_unstable();
-            out.push(
-                Piece { span: piece, syndromes: None, extended: false },
-                Element::List { last: piece.last, list: List { bits, ids } },
-            );
+            out.list(piece, List { bits, ids });
         }
+        Ok(())
+    }
+
+    /// Says next to nothing of a run, so that she asks again: with no spare syndrome it can only be
+    /// decoded if nothing differs.
+    fn put_off<I: Items>(
+        &mut self,
+        span: Span,
+        view: &View<'_, I>,
+        out: &mut Out,
+    ) -> Result<(), Error<I::Error>> {
+        let sums = view.sums(span, Parts::sketch(1), &mut self.work)?;
+        out.sketch(span, &sums, 1);
         Ok(())
     }
 
     fn want<I: Items>(
         &mut self,
         base: &mut Base,
-        pieces: &[Piece],
-        want: &Wants,
+        piece: &Piece,
+        list: &List,
         view: &View<'_, I>,
     ) -> Result<(), Error<I::Error>> {
-        let piece = usize::try_from(want.piece).ok().and_then(|piece| pieces.get(piece));
-        let piece = piece.ok_or(Fault::NoSuchPiece)?;
-        let List { bits, ids } = &want.list;
+        let List { bits, ids } = list;
         let listed = piece.syndromes.is_none();
         let short = |key: &AspectKey| match ShortId::of(&key.hash) {
             id if listed => id.suffix(*bits),
             id => id.prefix(*bits),
         };
         let mut found = Vec::new();
-        if !listed && ids.len() <= MAX_LOOK_UPS {
-            self.work.look_ups(ids.len() as u64)?;
-            for id in ids.chunk_by(PartialEq::eq).map(|equal| equal[0]) {
-                found.extend(view.find(id, *bits, piece.span)?);
-            }
-        } else {
-            let mut seen = 0;
-            view.each(piece.span, &mut |key| {
-                seen += 1;
+        if listed {
+            view.read(piece.span, piece.count, &mut self.work, &mut |key| {
                 found.extend(ids.binary_search(&short(key)).is_ok().then_some(*key));
             })?;
-            self.work.items(seen)?;
+        } else {
+            found = view.find(ids, *bits, piece.span, piece.count, &mut self.work)?;
         }
         // Several items may have the same bits.
         found.sort_unstable_by_key(short);
@@ -298,7 +377,9 @@ impl Answerer {
             let wanted = ids.partition_point(|i| *i <= id) - ids.partition_point(|i| *i < id);
             if alike.len() > wanted {
                 base.redundant += (alike.len() - wanted) as u64;
-                base.doubtful.extend(alike.iter().map(|key| ShortId::of(&key.hash)));
+                let room = MAX_DOUBTFUL - base.doubtful.len();
+                let ids = alike.iter().map(|key| ShortId::of(&key.hash));
+                base.doubtful.extend(ids.take(room));
             }
         }
         self.side.ours.extend(found);
@@ -309,60 +390,58 @@ impl Answerer {
     fn again<I: Items>(
         &mut self,
         base: &Base,
-        pieces: &[Piece],
-        failures: &[Failure],
+        round: Round,
         view: &View<'_, I>,
         send: &mut Vec<Packet>,
-    ) -> Result<Vec<Piece>, Error<I::Error>> {
-        let mut out = Out::new(base.sums.count);
-        let mut after = 0;
-        for failure in failures {
-            let at = failure.piece.checked_sub(after).ok_or(Fault::NoSuchPiece)? + after;
-            after = failure.piece + 1;
-            let piece = usize::try_from(at).ok().and_then(|at| pieces.get(at));
-            let piece = piece.ok_or(Fault::NoSuchPiece)?;
+    ) -> Result<Round, Error<I::Error>> {
+        let mut out = Out::new(base.sums.count, round.failed.len(), self.round_bytes);
+        let round_trip = self.link.round_trip / round.failed.len() as f64;
+        // What is close together is in a few of the first pieces.
+        let even = round.number == 0 && round.failed.len() > 3;
+        for (at, counters) in round.failed {
+            out.waiting -= 1;
+            let piece = &round.pieces[at];
             // A list always settles its piece.
             let had = piece.syndromes.ok_or(Fault::NoSuchPiece)?;
-            let sums = view.sums(piece.span, Parts::sketch(SYNDROMES))?;
-            self.work.piece(view.sectors.load())?;
+            if out.is_full() {
+                self.put_off(piece.span, view, &mut out)?;
+                continue;
+            }
+            let sums = view.sums(piece.span, Parts::sketch(SYNDROMES), &mut self.work)?;
             // That it failed says that there are at least as many as there were syndromes.
-            let estimate = failed_estimate(&failure.counters, &sums, had);
-            let enough = (had + EXTENSION).max((estimate * 1.25) as usize + EXTENSION);
-            if !piece.extended && enough <= SYNDROMES {
-                out.push(
-                    Piece { span: piece.span, syndromes: Some(enough), extended: true },
-                    Element::Extend(Sketch::prefix(&sums.syndromes[had..], enough - had)),
-                );
-            } else if sums.count <= FEW_ITEMS
-                || estimate > sums.count as f64 / 4.0
-                || piece.span.first == piece.span.last
-            {
-                self.lists(piece.span, sums.count, view, &mut out)?;
-            } else {
-                let at = out.pieces.len();
-                let estimate = estimate.max(2.0 * PIECE_DIFFERENCES);
-                self.sketches(piece.span, estimate, sums.count, view, &mut out)?;
-                if out.pieces.len() == at + 1 {
+            let estimate = counters.estimate(&sums.counters).max(had as f64);
+            let extensible = (!piece.extended).then_some(had);
+            match next(estimate, sums.count, extensible, even, round_trip, &self.link) {
+                Next::Extend(syndromes) => out.extension(piece.span, &sums, had, syndromes),
+                Next::List => self.lists(piece.span, sums.count, view, &mut out)?,
+                Next::Cut(parts) => match view.pieces(piece.span, sums.count as f64 / parts) {
                     // All of it lies between two cuts.
-                    out.pop();
-                    self.lists(piece.span, sums.count, view, &mut out)?;
-                }
+                    pieces if pieces.len() == 1 => {
+                        self.lists(piece.span, sums.count, view, &mut out)?;
+                    }
+                    pieces => self.sketches(&pieces, estimate, sums.count, view, &mut out)?,
+                },
             }
         }
-        Ok(out.finish(send))
+        Ok(out.finish(round.number.saturating_add(1), send))
     }
 
-    fn claim(&mut self, mut base: Base, send: &mut Vec<Packet>) -> State {
-        let common = less(base.sums.fingerprint.clone(), &self.side.ours);
+    fn claim(
+        &mut self,
+        mut base: Base,
+        repair: Repair,
+        send: &mut Vec<Packet>,
+    ) -> Result<State, Fault> {
+        let common = less(base.sums.fingerprint.clone(), &self.side.ours, &mut self.work)?;
         base.doubtful.sort_unstable();
         base.doubtful.dedup();
         self.side.report.redundant = base.redundant;
         send.push(Packet::Claim {
             theirs: self.side.ours.len() as u64,
-            doubtful: base.doubtful.clone(),
+            doubtful: mem::take(&mut base.doubtful),
             check: common.check(&base.nonce),
         });
-        State::Claimed { opening: base }
+        Ok(State::Claimed { base, repair })
     }
 
     fn probed<I: Items>(
@@ -374,19 +453,20 @@ impl Answerer {
         let salt = Salt::new(base.nonce, self.nonce);
         let mut replies = Vec::new();
         for Probe { span, body } in probes {
-            self.work.probe(view.sectors.load())?;
             replies.push(match body {
                 ProbeBody::Check(check) => {
-                    match view.check(*span, &self.side.ours, &base.nonce)? == *check {
+                    let ours = &self.side.ours;
+                    match view.check(*span, ours, &base.nonce, &mut self.work)? == *check {
                         true => Reply::Same,
                         false => Reply::Differs,
                     }
                 }
                 ProbeBody::Salted(list) => {
+                    let count = view.sums(*span, Parts::COUNT, &mut self.work)?.count;
+                    self.work.read(list.len() as u64)?;
                     let mut lacks: BTreeSet<(u64, u64)> = list.iter().copied().zip(0..).collect();
-                    let (mut ours, mut seen) = (Vec::new(), 0);
-                    view.each(*span, &mut |key| {
-                        seen += 1;
+                    let mut ours = Vec::new();
+                    view.read(*span, count, &mut self.work, &mut |key| {
                         let id = salt.id(key);
                         let same = lacks.range((id, 0)..=(id, u64::MAX)).next().copied();
                         match same {
@@ -394,11 +474,7 @@ impl Answerer {
                             None => ours.push(*key),
                         }
                     })?;
-                    self.work.items(seen)?;
-                    // Whatever was thought of this run before, this is how it is.
-                    let (first, last) = span.keys();
-                    let before = self.side.ours.split_off(&first);
-                    self.side.ours.extend(before.into_iter().filter(|key| *key > last));
+                    self.side.forget(*span);
                     let theirs = ours.len() as u64;
                     self.side.ours.extend(ours);
                     let mut positions: Vec<u64> = lacks.into_iter().map(|(_, at)| at).collect();
@@ -416,55 +492,179 @@ impl Answerer {
     }
 }
 
-/// By how many syndromes a sketch is extended at least. Most pieces that fail have just a few
-/// differences more than was expected.
-const EXTENSION: usize = 6;
-
-/// A piece with no more items is listed rather than cut once more.
-const FEW_ITEMS: u64 = 64;
-
-fn failed_estimate(counters: &Narrow, sums: &Sums, had: usize) -> f64 {
-    counters.estimate(&sums.counters).max(had as f64)
+/// Where a piece is that comes up, none before `next` may any more.
+fn once(piece: u64, next: &mut u64, pieces: usize) -> Result<usize, Fault> {
+    let at = usize::try_from(piece).ok().filter(|at| piece >= *next && *at < pieces);
+    *next = piece.saturating_add(1);
+    at.ok_or(Fault::NoSuchPiece)
 }
 
-/// Collects elements and cuts them into packets.
+/// Collects elements and puts them into packets.
 struct Out {
     count: u64,
     pieces: Vec<Piece>,
+    /// How many open pieces nothing was said of yet: each takes an element at least.
+    waiting: usize,
     elements: Vec<Element>,
+    bytes: usize,
+    sent: Vec<Packet>,
+    /// How many bytes there are in it, and how many may be.
+    sent_bytes: usize,
+    most_bytes: usize,
 }
 
 impl Out {
-    fn new(count: u64) -> Self {
-        Self { count, pieces: Vec::new(), elements: Vec::new() }
+    fn new(count: u64, waiting: usize, most_bytes: usize) -> Self {
+        let (pieces, elements, sent) = (Vec::new(), Vec::new(), Vec::new());
+        Self { count, pieces, waiting, elements, bytes: 0, sent, sent_bytes: 0, most_bytes }
     }
 
-    fn push(&mut self, piece: Piece, element: Element) {
+    /// Whether all that comes now is put off.
+    fn is_full(&self) -> bool {
+        let pieces = self.pieces.len() + self.waiting;
+        self.sent_bytes + self.bytes >= self.most_bytes || pieces as u64 + 1 >= ROUND_PIECES
+    }
+
+    fn sketch(&mut self, span: Span, sums: &Sums, syndromes: usize) {
+        let sketch = Sketch::prefix(&sums.syndromes, syndromes);
+        let syndromes = Some(sketch.len());
+        let piece = Piece { span, count: sums.count, syndromes, extended: false };
+        let size = 6 * sketch.len() + 4;
+        self.push(piece, Element::Sketch { last: span.last, sketch }, size);
+    }
+
+    /// From `had` syndromes to `syndromes`.
+    fn extension(&mut self, span: Span, sums: &Sums, had: usize, syndromes: usize) {
+        let sketch = Sketch::prefix(&sums.syndromes[had..], syndromes - had);
+        let syndromes = Some(had + sketch.len());
+        let piece = Piece { span, count: sums.count, syndromes, extended: true };
+        let size = 6 * sketch.len() + 4;
+        self.push(piece, Element::Extend(sketch), size);
+    }
+
+    fn list(&mut self, span: Span, list: List) {
+        let count = list.ids.len() as u64;
+        let piece = Piece { span, count, syndromes: None, extended: false };
+        let size = List::size(list.ids.len());
+        self.push(piece, Element::List { last: span.last, list }, size);
+    }
+
+    fn push(&mut self, piece: Piece, element: Element, size: usize) {
+        if self.bytes + size > PACKET_TARGET && !self.elements.is_empty() {
+            self.flush(true);
+        }
+        self.bytes += size;
         self.pieces.push(piece);
         self.elements.push(element);
     }
 
-    fn pop(&mut self) {
-        self.pieces.pop();
-        self.elements.pop();
+    fn flush(&mut self, more: bool) {
+        let elements = mem::take(&mut self.elements);
+        self.sent.push(Packet::Pieces { count: self.count, elements, more });
+        self.sent_bytes += mem::take(&mut self.bytes);
     }
 
-    fn finish(self, send: &mut Vec<Packet>) -> Vec<Piece> {
-        let (mut elements, mut bytes) = (Vec::new(), 0);
-        for element in self.elements {
-            let size = match &element {
-                Element::Extend(sketch) | Element::Sketch { sketch, .. } => 6 * sketch.len() + 4,
-                Element::List { list, .. } => list.ids.len() * 5 / 2 + 8,
-            };
-            if bytes + size > PACKET_TARGET && !elements.is_empty() {
-                let elements = mem::take(&mut elements);
-                send.push(Packet::Pieces { count: self.count, elements, more: true });
-                bytes = 0;
-            }
-            bytes += size;
-            elements.push(element);
+    fn finish(mut self, number: u32, send: &mut Vec<Packet>) -> Round {
+        self.flush(false);
+        send.append(&mut self.sent);
+        Round { number, pieces: self.pieces, ..Round::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::{super::Opener, *};
+    use crate::{
+        id::AspectHash,
+        reconcile::{Place, Sectors},
+        ring::{ArcSet, Location},
+    };
+
+    fn item(n: u64) -> AspectKey {
+        let hash = *blake3::hash(&n.to_le_bytes()).as_bytes();
+        AspectKey {
+            location: Location((n as u32).wrapping_mul(0x9e37_79b1)),
+            hash: AspectHash(hash),
         }
-        send.push(Packet::Pieces { count: self.count, elements, more: false });
-        self.pieces
+    }
+
+    fn sectors(set: &BTreeSet<AspectKey>) -> Sectors {
+        let mut sectors = Sectors::new();
+        set.iter().for_each(|key| sectors.insert(key));
+        let Ok(()) = sectors.settle(set);
+        sectors
+    }
+
+    /// What does not go into one round goes into the next ones.
+    #[test]
+    fn rounds_are_bounded() -> Result<(), Error<Infallible>> {
+        let arcs = ArcSet::full();
+        for (common, only, slow) in [(100, 3000, false), (9000, 40, true)] {
+            let a: BTreeSet<_> = (0..common).chain(20_000..20_000 + only).map(item).collect();
+            let b: BTreeSet<_> = (0..common).chain(40_000..40_000 + only * 10).map(item).collect();
+            let (sa, sb) = (sectors(&a), sectors(&b));
+            let hers = View { sectors: &sa, items: &a, arcs: &arcs };
+            let his = View { sectors: &sb, items: &b, arcs: &arcs };
+            let (mut she, mut open) = Opener::new([1; 8], Limits::default(), &hers)?;
+            if let Packet::Open(open) = &mut open {
+                open.sketch = Sketch::new(0);
+            }
+            let bytes_per_second = if slow { 1e4 } else { 1e9 };
+            let link = Link { round_trip: 0.0, bytes_per_second };
+            let mut he = Answerer::new([2; 8], link, Limits::default());
+            he.round_bytes = 2000;
+            let mut to_him = vec![open];
+            let (mut from_her, mut from_him) = (None, None);
+            while !to_him.is_empty() {
+                let mut to_her = Vec::new();
+                for packet in to_him.drain(..) {
+                    let step = he.handle(packet, &his)?;
+                    // One list, at most, is begun below the limit.
+                    let bytes: usize = step.send.iter().map(|packet| packet.encode().len()).sum();
+                    assert!(bytes < 2000 + 30_000, "{bytes}");
+                    to_her.extend(step.send);
+                    from_him = from_him.or(step.outcome);
+                }
+                for packet in to_her {
+                    let step = she.handle(packet, &hers)?;
+                    to_him.extend(step.send);
+                    from_her = from_her.or(step.outcome);
+                }
+            }
+            let only_a: BTreeSet<_> = a.difference(&b).copied().collect();
+            let only_b: BTreeSet<_> = b.difference(&a).copied().collect();
+            let (Some(Outcome::Send(hers)), Some(Outcome::Send(his))) = (from_her, from_him) else {
+                panic!("they do not agree")
+            };
+            assert!(hers.is_superset(&only_a) && hers.len() <= only_a.len() + 5);
+            assert!(his.is_superset(&only_b) && his.len() <= only_b.len() + 5);
+            assert!(she.report().turns > 3 && !she.report().repaired, "{:?}", she.report());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn pieces_of_a_round_are_bounded() {
+        let waiting = 1 << 12;
+        let mut out = Out::new(0, waiting, usize::MAX);
+        let piece = |at: u64| Span { first: Place(at), last: Place(at) };
+        let mut put = 0..;
+        let mut sketch = |out: &mut Out| {
+            out.sketch(piece(put.next().unwrap_or_default()), &Sums::ZERO, 2);
+        };
+        for _ in 0..waiting {
+            out.waiting -= 1;
+            // As many as anybody may want, and the rest of it.
+            for _ in 0..100 {
+                if out.is_full() {
+                    break;
+                }
+                sketch(&mut out);
+            }
+            sketch(&mut out);
+        }
+        assert_eq!(out.pieces.len() as u64, ROUND_PIECES);
     }
 }

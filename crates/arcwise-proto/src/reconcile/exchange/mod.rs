@@ -10,7 +10,8 @@
 //!      Found                 up to 11 differences, decoded from that
 //!      Pieces ..             sketches, or lists, of as many pieces as there may be differences in
 //! she: Want .., Failed ..    what she lacks of the pieces decoded; which could not be
-//! he:  Pieces ..             more syndromes of those, or smaller pieces, or lists
+//! he:  Pieces ..             more syndromes of those, or smaller pieces, or lists; no more than a few
+//!                            megabytes at once, the rest in another round
 //! she: Want .., Close        nothing is left
 //! he:  Claim                 the check of what is common, if all was right
 //! she: Done                  it was
@@ -26,6 +27,10 @@
 //! sets are.
 //!
 //! The sides read a snapshot each: what is stored meanwhile plays no part.
+//!
+//! Neither trusts the other one. What a packet makes a side do is charged to [`Limits`], every packet
+//! brings the conversation forward, and what is kept is bounded by what was received, by the own set,
+//! or by a constant.
 
 mod answerer;
 pub mod cost;
@@ -41,7 +46,7 @@ pub use view::View;
 
 use std::collections::BTreeSet;
 
-use super::sums::SYNDROMES;
+use super::{Span, sums::SYNDROMES};
 use crate::aspect::AspectKey;
 
 /// Syndromes in the opening: with them up to 11 differences take one round trip, and with the rest
@@ -51,6 +56,9 @@ pub const OPENING_SYNDROMES: usize = 12;
 /// Differences that a piece is cut for. Fewer would cost more bytes for the spread around it, more
 /// would cost more time to decode.
 const PIECE_DIFFERENCES: f64 = 24.0;
+
+/// Most pieces of one round. It bounds what is kept of them.
+pub const ROUND_PIECES: u64 = 1 << 16;
 
 /// Syndromes for a piece with that many expected differences: one standard deviation more, 5 % for
 /// the error of the estimate, and the spare one that tells a wrong result. More would waste bytes
@@ -62,30 +70,46 @@ fn syndromes_for(expected: f64) -> usize {
 /// How much one conversation may cost us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// In nanoseconds, about: each step is charged what it takes at most on an ordinary machine, so
-    /// that the same conversation ends at the same point everywhere.
+    /// In nanoseconds, about: each step is charged what it takes on an ordinary machine, before it is
+    /// taken where that can be known, so that the same conversation ends at the same point everywhere.
+    /// How much all conversations with one peer may take is for the caller to limit.
     pub work: u64,
 }
 
 impl Default for Limits {
-    /// 10 seconds: ten times what an honest difference of 100,000 takes.
+    /// A minute: enough for any two sets of 10 million items, which take half of that where everything
+    /// differs. An honest difference of 100,000 takes one or two seconds.
     fn default() -> Self {
-        Self { work: 10_000_000_000 }
+        Self { work: 60_000_000_000 }
     }
 }
 
-/// What is left of it.
+/// Nanoseconds to read one of the items of a run, from a disk that is in the memory mostly.
+const READ: u64 = 400;
+
+/// To look one up by its id.
+const LOOK_UP: u64 = 15_000;
+
+/// What was spent of it.
 #[derive(Debug)]
-struct Work(u64);
+struct Work {
+    limit: u64,
+    spent: u64,
+}
 
 impl Work {
     fn new(limits: Limits) -> Self {
-        Self(limits.work)
+        Self { limit: limits.work, spent: 0 }
     }
 
     fn charge(&mut self, nanos: u64) -> Result<(), Fault> {
-        self.0 = self.0.checked_sub(nanos).ok_or(Fault::Work)?;
-        Ok(())
+        self.spent = self.spent.saturating_add(nanos);
+        if self.spent > self.limit { Err(Fault::Work) } else { Ok(()) }
+    }
+
+    /// Taking a packet, whatever is in it.
+    fn packet(&mut self) -> Result<(), Fault> {
+        self.charge(5_000)
     }
 
     /// Decoding a sketch.
@@ -93,24 +117,19 @@ impl Work {
         self.charge(250 * (syndromes as u64).pow(2) + 1000)
     }
 
-    /// Summing up a piece: at both ends a sector may have to be read.
-    fn piece(&mut self, load: u64) -> Result<(), Fault> {
-        self.charge(20_000 + 50 * load)
-    }
-
-    /// The same with fingerprints.
-    fn probe(&mut self, load: u64) -> Result<(), Fault> {
-        self.charge(50_000 + 500 * load)
+    /// Adding up the sectors of a run inside one arc, or beginning to read it.
+    fn sum(&mut self) -> Result<(), Fault> {
+        self.charge(5_000)
     }
 
     /// Reading items one by one.
-    fn items(&mut self, items: u64) -> Result<(), Fault> {
-        self.charge(500 * items)
+    fn read(&mut self, items: u64) -> Result<(), Fault> {
+        self.charge(items.saturating_mul(READ))
     }
 
-    /// Looking items up by their ids.
-    fn look_ups(&mut self, ids: u64) -> Result<(), Fault> {
-        self.charge(5_000 * ids)
+    /// Expanding items to their fingerprints.
+    fn fingerprints(&mut self, items: u64) -> Result<(), Fault> {
+        self.charge(items.saturating_mul(1_000))
     }
 }
 
@@ -123,6 +142,12 @@ pub enum Fault {
     /// Something is said of a piece that there is not, or not any more.
     #[error("a packet speaks of a piece that there is not")]
     NoSuchPiece,
+    /// A packet that brings nothing forward.
+    #[error("a packet says nothing")]
+    Empty,
+    /// A round with more pieces than it may have.
+    #[error("there are more than {ROUND_PIECES} pieces at once")]
+    TooMany,
     /// Not everything was answered.
     #[error("a packet leaves something out")]
     Incomplete,
@@ -182,13 +207,14 @@ pub struct Report {
     pub redundant: u64,
     /// Whether something was decoded wrongly at first.
     pub repaired: bool,
-    /// Packets to the other side that were followed by one from it: begun round trips, for the
-    /// opener.
+    /// How often the other side was to speak next: begun round trips, for the opener.
     pub turns: u32,
     /// Bytes of the packets sent.
     pub sent: u64,
-    /// Bytes of the packets received.
+    /// Bytes of the packets received, as this implementation would have written them.
     pub received: u64,
+    /// What was spent of [`Limits::work`], also where the conversation ended with an error.
+    pub work: u64,
 }
 
 impl Report {
@@ -218,6 +244,7 @@ impl Default for Side {
             turns: 0,
             sent: 0,
             received: 0,
+            work: 0,
         };
         Self { ours: BTreeSet::new(), outcome: None, report }
     }
@@ -230,12 +257,21 @@ impl Side {
 
     fn sent(&mut self, packets: &[Packet]) {
         self.report.sent += packets.iter().map(|p| p.encode().len() as u64).sum::<u64>();
-        self.report.turns += u32::from(!packets.is_empty());
+        self.report.turns += packets.iter().filter(|packet| packet.asks()).count() as u32;
     }
 
     fn step(&mut self, send: Vec<Packet>) -> Step {
         self.sent(&send);
         Step { send, outcome: self.outcome.take() }
+    }
+
+    /// Whatever was thought of a run of places before: the other side lacks nothing of it.
+    fn forget(&mut self, span: Span) {
+        let (first, last) = span.keys();
+        let gone: Vec<AspectKey> = self.ours.range(first..=last).copied().collect();
+        for key in gone {
+            self.ours.remove(&key);
+        }
     }
 
     fn finish(&mut self) {

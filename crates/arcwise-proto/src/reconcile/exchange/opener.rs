@@ -1,9 +1,10 @@
 //! The side that asks: she decodes, says what she lacks, and sees to it that the end is right.
 
-use std::mem;
+use std::{collections::BTreeSet, mem};
 
 use super::{
-    Error, Fault, Limits, OPENING_SYNDROMES, Outcome, Packet, Report, Side, Step, View, Work,
+    Error, Fault, Limits, OPENING_SYNDROMES, Outcome, Packet, ROUND_PIECES, Report, Side, Step,
+    View, Work,
     cost::Method,
     packet::{
         Element, FAILED_COUNTERS, Failure, List, Opening, PACKET_TARGET, Probe, ProbeBody, Reply,
@@ -31,6 +32,9 @@ const FIRST_PARTS: u64 = 64;
 
 /// A run with no more items is listed.
 const PROBE_ITEMS: u64 = 128;
+
+/// Most items in such a list: only of a single place are there ever more.
+const MAX_SALTED: u64 = 4096;
 
 /// Who asks.
 #[derive(Debug)]
@@ -99,7 +103,9 @@ impl Opener {
         view: &View<'_, I>,
     ) -> Result<(Self, Packet), Error<I::Error>> {
         let parts = Parts { syndromes: OPENING_SYNDROMES, fingerprint: true };
-        let sums = Box::new(view.sums(Span::ALL, parts)?);
+        // That is not the peer's doing.
+        let mut free = Work::new(Limits { work: u64::MAX });
+        let sums = Box::new(view.sums(Span::ALL, parts, &mut free)?);
         let packet = Packet::Open(Opening {
             nonce,
             count: sums.count,
@@ -124,6 +130,17 @@ impl Opener {
         packet: Packet,
         view: &View<'_, I>,
     ) -> Result<Step, Error<I::Error>> {
+        let step = self.take(packet, view);
+        self.side.report.work = self.work.spent;
+        step
+    }
+
+    fn take<I: Items>(
+        &mut self,
+        packet: Packet,
+        view: &View<'_, I>,
+    ) -> Result<Step, Error<I::Error>> {
+        self.work.packet()?;
         self.side.received(&packet);
         let state = mem::replace(&mut self.state, State::Over);
         let mut send = Vec::new();
@@ -136,14 +153,14 @@ impl Opener {
             (State::Opened, Packet::Stream { count }) => self.stream(count)?,
             (State::Opened, Packet::Found { theirs, want, check }) => {
                 self.side.report.method = Method::Opening;
-                self.work.look_ups(want.len() as u64)?;
-                for id in want {
-                    self.side.ours.extend(view.find(id.get(), ID_BITS, Span::ALL)?);
-                }
+                self.side.ours = self.find(&want, view)?;
                 self.claimed(theirs, &[], check, false, view, &mut send)?
             }
             (State::Opened, Packet::Pieces { count, elements, more }) => {
-                self.side.report.method = Method::Sketches;
+                self.side.report.method = match elements.first() {
+                    Some(Element::List { .. }) => Method::Lists,
+                    _ => Method::Sketches,
+                };
                 let all = Piece { span: Span::ALL, sketch: None };
                 let round = Round { open: vec![all], ..Round::default() };
                 self.pieces(round, count, elements, more, view, &mut send)?
@@ -175,6 +192,18 @@ impl Opener {
         Ok(State::Over)
     }
 
+    /// Her items with these ids, wherever they are.
+    fn find<I: Items>(
+        &mut self,
+        ids: &[ShortId],
+        view: &View<'_, I>,
+    ) -> Result<BTreeSet<AspectKey>, Error<I::Error>> {
+        let mut ids: Vec<u64> = ids.iter().map(|id| id.get()).collect();
+        ids.sort_unstable();
+        let found = view.find(&ids, ID_BITS, Span::ALL, self.sums.count, &mut self.work)?;
+        Ok(BTreeSet::from_iter(found))
+    }
+
     fn pieces<I: Items>(
         &mut self,
         mut round: Round,
@@ -184,12 +213,18 @@ impl Opener {
         view: &View<'_, I>,
         send: &mut Vec<Packet>,
     ) -> Result<State, Error<I::Error>> {
+        if elements.is_empty() {
+            return Err(Fault::Empty.into());
+        }
         for element in elements {
-            self.element(&mut round, element, count, view)?;
-            if round.wants_bytes > PACKET_TARGET {
+            let Some(wants) = self.element(&mut round, element, count, view)? else { continue };
+            let size = List::size(wants.list.ids.len());
+            if round.wants_bytes + size > PACKET_TARGET && !round.wants.is_empty() {
                 round.wants_bytes = 0;
                 send.push(Packet::Want(mem::take(&mut round.wants)));
             }
+            round.wants_bytes += size;
+            round.wants.push(wants);
         }
         if more {
             return Ok(State::Round(round));
@@ -206,7 +241,7 @@ impl Opener {
         }
         let mut pieces = Vec::new();
         for (piece, Piece { span, .. }) in &round.failed {
-            let sums = view.sums(*span, Parts::COUNT)?;
+            let sums = view.sums(*span, Parts::COUNT, &mut self.work)?;
             let bits = Narrow::bits_for(sums.count);
             let counters = sums.counters.narrow(FAILED_COUNTERS, bits);
             pieces.push(Failure { piece: *piece, counters });
@@ -225,28 +260,32 @@ impl Opener {
         element: Element,
         count: u64,
         view: &View<'_, I>,
-    ) -> Result<(), Error<I::Error>> {
+    ) -> Result<Option<Wants>, Error<I::Error>> {
         let open = round.open.get_mut(round.at).ok_or(Fault::NoSuchPiece)?;
         let number = round.pieces;
         round.pieces += 1;
-        self.work.piece(view.sectors.load())?;
+        if round.pieces > ROUND_PIECES {
+            return Err(Fault::TooMany.into());
+        }
         let (span, body) = match element {
-            Element::Extend(more) => {
+            Element::Extend(mut more) => {
                 let span = open.span;
                 let mut sketch = open.sketch.take().ok_or(Fault::NoSuchPiece)?;
-                let had = sketch.len();
-                if round.next.is_some() || had + more.len() > SYNDROMES {
+                let (had, has) = (sketch.len(), sketch.len() + more.len());
+                if round.next.is_some() || has > SYNDROMES {
                     return Err(Fault::NoSuchPiece.into());
                 }
-                let sums = view.sums(span, Parts::sketch(had + more.len()))?;
-                let mut more = more;
-                more.merge(&sums.syndromes[had..had + more.len()]);
+                if more.is_empty() {
+                    return Err(Fault::Empty.into());
+                }
+                let sums = view.sums(span, Parts::sketch(has), &mut self.work)?;
+                more.merge(&sums.syndromes[had..has]);
                 sketch.extend(more.syndromes());
                 (span, Ok((sketch, sums.count)))
             }
             Element::Sketch { last, mut sketch } => {
                 let span = advance(round, last)?;
-                let sums = view.sums(span, Parts::sketch(sketch.len()))?;
+                let sums = view.sums(span, Parts::sketch(sketch.len()), &mut self.work)?;
                 sketch.merge(&sums.syndromes[..sketch.len()]);
                 (span, Ok((sketch, sums.count)))
             }
@@ -261,46 +300,36 @@ impl Opener {
                 self.work.decode(sketch.len())?;
                 let Some(ids) = sketch.decode(1) else {
                     round.failed.push((number, Piece { span, sketch: Some(sketch) }));
-                    return Ok(());
+                    return Ok(None);
                 };
                 self.decoded(ids, span, count.max(self.sums.count), held, view)?
             }
-            Err(list) => {
-                self.side.report.method = Method::Lists;
-                self.listed(list, span, view)?
-            }
+            Err(list) => self.listed(list, span, view)?,
         };
-        if !list.ids.is_empty() {
-            round.wants_bytes += 4 + list.ids.len() * list.bits as usize / 8;
-            round.wants.push(Wants { piece: number, list });
-        }
-        Ok(())
+        Ok((!list.ids.is_empty()).then_some(Wants { piece: number, list }))
     }
 
     /// What she lacks of a piece that was decoded; the rest is hers.
     fn decoded<I: Items>(
         &mut self,
-        ids: Vec<u64>,
+        mut ids: Vec<u64>,
         span: Span,
         total: u64,
         held: u64,
         view: &View<'_, I>,
     ) -> Result<List, Error<I::Error>> {
-        self.work.look_ups(ids.len() as u64)?;
-        let mut lacks = Vec::new();
-        for id in ids.into_iter().filter_map(ShortId::new) {
-            let found = view.find(id.get(), ID_BITS, span)?;
-            match found.is_empty() {
-                true => lacks.push(id),
-                false => self.side.ours.extend(found),
-            }
-        }
+        // Ascending, as they were decoded.
+        let found = view.find(&ids, ID_BITS, span, held, &mut self.work)?;
+        let ours: BTreeSet<u64> = found.iter().map(|key| ShortId::of(&key.hash).get()).collect();
+        ids.retain(|id| !ours.contains(id));
+        self.side.ours.extend(found);
         // He has about as many items in the piece as she has, unless it is a small one.
         let like = (held + held / 4 + 32).min(total.max(1));
         let bits = (span.fixed_bits() + like.ilog2() + 1 + WANT_BITS).min(ID_BITS);
-        // Ascending, as they were decoded.
-        let ids = lacks.iter().map(|id| id.prefix(bits)).collect();
+        let lacks = ids.into_iter().filter_map(ShortId::new);
+        let at = self.wanted.len();
         self.wanted.extend(lacks);
+        let ids = self.wanted[at..].iter().map(|id| id.prefix(bits)).collect();
         Ok(List { bits, ids })
     }
 
@@ -311,10 +340,11 @@ impl Opener {
         span: Span,
         view: &View<'_, I>,
     ) -> Result<List, Error<I::Error>> {
+        let count = view.sums(span, Parts::COUNT, &mut self.work)?.count;
+        self.work.read(list.ids.len() as u64)?;
         let mut held = Vec::new();
         let short = |key: &AspectKey| ShortId::of(&key.hash).suffix(list.bits);
-        view.each(span, &mut |key| held.push((short(key), *key)))?;
-        self.work.items((held.len() + list.ids.len()) as u64)?;
+        view.read(span, count, &mut self.work, &mut |key| held.push((short(key), *key)))?;
         held.sort_unstable();
         let mut held = held.chunk_by(|a, b| a.0 == b.0).peekable();
         let mut lacks = Vec::new();
@@ -345,19 +375,15 @@ impl Opener {
         view: &View<'_, I>,
         send: &mut Vec<Packet>,
     ) -> Result<State, Error<I::Error>> {
-        let mut common = less(self.sums.fingerprint.clone(), &self.side.ours);
+        let common = less(self.sums.fingerprint.clone(), &self.side.ours, &mut self.work)?;
         // He will send these, though she has them.
-        let mut redundant = 0;
-        if !doubtful.is_empty() {
-            self.work.look_ups(doubtful.len() as u64)?;
-            self.wanted.sort_unstable();
-            for id in doubtful.iter().filter(|id| self.wanted.binary_search(id).is_err()) {
-                for key in view.find(id.get(), ID_BITS, Span::ALL)? {
-                    common = less(common, [&key]);
-                    redundant += 1;
-                }
-            }
-        }
+        self.wanted.sort_unstable();
+        let doubtful: Vec<ShortId> =
+            doubtful.iter().filter(|id| self.wanted.binary_search(id).is_err()).copied().collect();
+        let mut known = self.find(&doubtful, view)?;
+        known.retain(|key| !self.side.ours.contains(key));
+        let common = less(common, &known, &mut self.work)?;
+        let redundant = known.len() as u64;
         self.side.report.theirs = theirs.saturating_sub(redundant);
         self.side.report.redundant = redundant;
         if common.check(&self.nonce) == check {
@@ -388,12 +414,12 @@ impl Opener {
         while bytes < PACKET_TARGET
             && let Some(span) = todo.pop()
         {
-            self.work.probe(view.sectors.load())?;
-            let few = view.sums(span, Parts::COUNT)?.count <= PROBE_ITEMS;
-            match salt.filter(|_| few || span.first == span.last) {
+            let count = view.sums(span, Parts::COUNT, &mut self.work)?.count;
+            match salt.filter(|_| count <= PROBE_ITEMS || span.first == span.last) {
+                Some(_) if count > MAX_SALTED => return Err(Fault::Work.into()),
                 Some(salt) => {
                     let mut keys = Vec::new();
-                    view.each(span, &mut |key| keys.push(*key))?;
+                    view.read(span, count, &mut self.work, &mut |key| keys.push(*key))?;
                     bytes += 8 + 8 * keys.len();
                     let ids = keys.iter().map(|key| salt.id(key)).collect();
                     probes.push(Probe { span, body: ProbeBody::Salted(ids) });
@@ -401,7 +427,7 @@ impl Opener {
                 }
                 None => {
                     bytes += 24;
-                    let check = view.check(span, &self.side.ours, &self.nonce)?;
+                    let check = view.check(span, &self.side.ours, &self.nonce, &mut self.work)?;
                     probes.push(Probe { span, body: ProbeBody::Check(check) });
                     sent.push(Probing::Check(span));
                 }
@@ -431,21 +457,19 @@ impl Opener {
             match (probing, reply) {
                 (Probing::Check(_), Reply::Same) => {}
                 (Probing::Check(span), Reply::Differs) => {
-                    let count = view.sums(span, Parts::COUNT)?.count;
+                    let count = view.sums(span, Parts::COUNT, &mut self.work)?.count;
                     let mut parts = match count <= PROBE_ITEMS {
                         true => vec![span],
                         false => view.pieces(span, count as f64 / PROBE_PARTS as f64),
                     };
                     if parts.len() == 1 && count > PROBE_ITEMS {
-                        parts = even(span);
+                        parts = span.even(PROBE_PARTS);
                     }
                     parts.reverse();
                     todo.extend(parts);
                 }
                 (Probing::List(span, keys), Reply::Lacks { positions, .. }) => {
-                    let (first, last) = span.keys();
-                    let before = self.side.ours.split_off(&first);
-                    self.side.ours.extend(before.into_iter().filter(|key| *key > last));
+                    self.side.forget(span);
                     for position in positions {
                         let key = usize::try_from(position).ok().and_then(|at| keys.get(at));
                         self.side.ours.insert(*key.ok_or(Fault::NoSuchPiece)?);
@@ -472,13 +496,4 @@ fn advance(round: &mut Round, last: Place) -> Result<Span, Fault> {
     }
     round.next = Some(Place(last.0.wrapping_add(1)));
     Ok(Span { first, last })
-}
-
-/// Equal parts of a run in which no other cut can be made.
-fn even(span: Span) -> Vec<Span> {
-    let size = u128::from(span.last.0 - span.first.0) + 1;
-    let parts = size.min(PROBE_PARTS.into());
-    let at = |i: u128| (u128::from(span.first.0) + size * i / parts) as u64;
-    let last = |i: u128| Place((u128::from(span.first.0) + size * (i + 1) / parts - 1) as u64);
-    (0..parts).map(|i| Span { first: Place(at(i)), last: last(i) }).collect()
 }

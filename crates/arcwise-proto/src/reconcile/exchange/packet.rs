@@ -18,6 +18,12 @@ use crate::reconcile::{
 /// the limit of a frame, with room for what is around it.
 pub const PACKET_TARGET: usize = 32 << 10;
 
+/// Most numbers in one list: what fits a packet, with room to spare.
+pub(super) const MAX_LIST: usize = 1 << 14;
+
+/// And in all lists of one packet, so that a packet of single bits is not read into megabytes.
+const MAX_LISTED: usize = 2 * MAX_LIST;
+
 /// Most counters in a report of failure.
 pub(super) const FAILED_COUNTERS: usize = 16;
 
@@ -69,7 +75,7 @@ pub enum Packet {
         /// How many items he holds and she asked for.
         theirs: u64,
         /// Of these, the ones that share the bits that she asked with: one or more of them she holds
-        /// already.
+        /// already. Not all, where there are very many.
         doubtful: Vec<ShortId>,
         /// Of the items that both hold, if all is right.
         check: Check,
@@ -301,6 +307,36 @@ impl Packet {
         out.finish()
     }
 
+    /// How many things it is about, as people count them: items of a list, pieces, ids that are
+    /// wanted; 1 for packets of one piece only.
+    pub fn items(&self) -> usize {
+        match self {
+            Packet::Found { want, .. } => want.len(),
+            Packet::Pieces { elements, .. } => {
+                let items = |element: &Element| match element {
+                    Element::List { list, .. } => list.ids.len(),
+                    Element::Extend(_) | Element::Sketch { .. } => 1,
+                };
+                elements.iter().map(items).sum()
+            }
+            Packet::Want(wants) => wants.iter().map(|want| want.list.ids.len()).sum(),
+            Packet::Failed { pieces, .. } => pieces.len(),
+            Packet::Probe(probes) => probes.len(),
+            Packet::Differ { replies, .. } => replies.len(),
+            _ => 1,
+        }
+    }
+
+    /// Whether the other side speaks next.
+    pub(super) fn asks(&self) -> bool {
+        match self {
+            Packet::Pieces { more, .. } | Packet::Failed { more, .. } => !more,
+            Packet::Open(_) | Packet::Found { .. } | Packet::Close => true,
+            Packet::Claim { .. } | Packet::Probe(_) | Packet::Differ { .. } => true,
+            Packet::Same | Packet::Stream { .. } | Packet::Want(_) | Packet::Done => false,
+        }
+    }
+
     /// From bytes; `None` where they are no packet. No more is allocated than a small multiple of the
     /// bytes there are.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
@@ -311,6 +347,7 @@ impl Packet {
     }
 
     fn read(input: &mut Reader<'_>) -> Option<Self> {
+        let mut room = MAX_LISTED;
         Some(match input.take(8)? {
             0 => {
                 let nonce = input.raw()?;
@@ -332,7 +369,8 @@ impl Packet {
                 let count = input.varint()?;
                 let len = input.varint()?;
                 let mut ends = Ends::new(input.take(8)?)?;
-                let elements = many(input, len, |input| Element::decode(&mut ends, input))?;
+                let read = |input: &mut Reader<'_>| Element::decode(&mut ends, &mut room, input);
+                let elements = many(input, len, read)?;
                 Packet::Pieces { count, elements, more: tag == 5 }
             }
             6 => {
@@ -341,7 +379,7 @@ impl Packet {
                 Packet::Want(many(input, len, |input| {
                     let piece = next.checked_add(input.varint()?)?;
                     next = piece.checked_add(1)?;
-                    Some(Wants { piece, list: List::decode(input)? })
+                    Some(Wants { piece, list: List::decode(&mut room, input)? })
                 })?)
             }
             tag @ (7 | 8) => {
@@ -516,9 +554,9 @@ impl Element {
         }
     }
 
-    fn decode(ends: &mut Ends, input: &mut Reader<'_>) -> Option<Self> {
+    fn decode(ends: &mut Ends, room: &mut usize, input: &mut Reader<'_>) -> Option<Self> {
         Some(match input.take(8)? {
-            LIST => Element::List { last: ends.take(input)?, list: List::decode(input)? },
+            LIST => Element::List { last: ends.take(input)?, list: List::decode(room, input)? },
             len if len < LIST => {
                 let last = ends.take(input)?;
                 Element::Sketch { last, sketch: sketch(input, len as usize)? }
@@ -529,6 +567,11 @@ impl Element {
 }
 
 impl List {
+    /// About how many bytes `len` ids take, where there are enough bits to tell them apart.
+    pub(super) fn size(len: usize) -> usize {
+        len * 5 / 2 + 8
+    }
+
     /// The number of ids; and unless that is 0, the bits of each, the parameter of the Rice code, the
     /// first id, and the gaps to the others in that code.
     fn encode(&self, out: &mut Writer) {
@@ -543,8 +586,10 @@ impl List {
         out.align();
     }
 
-    fn decode(input: &mut Reader<'_>) -> Option<Self> {
-        let len = input.varint()?;
+    /// `room` is how many numbers there may be yet in all lists of the packet.
+    fn decode(room: &mut usize, input: &mut Reader<'_>) -> Option<Self> {
+        let len = usize::try_from(input.varint()?).ok().filter(|len| *len <= MAX_LIST)?;
+        *room = room.checked_sub(len)?;
         if len == 0 {
             return Some(Self { bits: ID_BITS, ids: Vec::new() });
         }

@@ -1,8 +1,9 @@
 //! What a side reads of its own set.
 
-use super::Error;
+use super::{Error, Fault, LOOK_UP, READ, Work};
 use crate::{
     aspect::AspectKey,
+    id::AspectHash,
     reconcile::{
         Items, Parts, Place, Sectors, ShortId, Span, Sums,
         fingerprint::{Check, Fingerprint},
@@ -10,7 +11,7 @@ use crate::{
     },
     ring::ArcSet,
 };
-use std::collections::BTreeSet;
+use std::{cell::Cell, collections::BTreeSet};
 
 /// One side's set during a conversation: a snapshot, the same in every call.
 #[derive(Debug)]
@@ -37,45 +38,89 @@ impl<'a, I: Items> View<'a, I> {
         spans(self.arcs).filter_map(move |arc| arc.intersect(&span))
     }
 
-    pub(super) fn sums(&self, span: Span, parts: Parts) -> Result<Sums, Error<I::Error>> {
+    /// Charges what it reads, at most a load of items too late at both ends of each arc.
+    pub(super) fn sums(
+        &self,
+        span: Span,
+        parts: Parts,
+        work: &mut Work,
+    ) -> Result<Sums, Error<I::Error>> {
         let mut total = Sums::ZERO;
         for span in self.spans(span) {
-            total.merge(&self.sectors.sum(span, parts, self.items).map_err(Error::Items)?, parts);
+            work.sum()?;
+            let items = Counted { items: self.items, read: Cell::new(0) };
+            let sums = self.sectors.sum(span, parts, &items).map_err(Error::Items)?;
+            work.read(items.read.get())?;
+            if parts.fingerprint {
+                work.fingerprints(items.read.get())?;
+            }
+            total.merge(&sums, parts);
         }
         Ok(total)
     }
 
-    pub(super) fn each(
+    /// Shows every item in `span`, ascending.
+    pub(crate) fn each(
         &self,
         span: Span,
         each: &mut dyn FnMut(&AspectKey),
-    ) -> Result<(), Error<I::Error>> {
+    ) -> Result<(), I::Error> {
         for span in self.spans(span) {
             let (first, last) = span.keys();
-            self.items.scan(&first, &last, each).map_err(Error::Items)?;
+            self.items.scan(&first, &last, each)?;
         }
         Ok(())
     }
 
-    /// The items in `span` whose ids begin with these bits.
+    /// The same for a run of `count` items, charged before.
+    pub(super) fn read(
+        &self,
+        span: Span,
+        count: u64,
+        work: &mut Work,
+        each: &mut dyn FnMut(&AspectKey),
+    ) -> Result<(), Error<I::Error>> {
+        self.spans(span).try_for_each(|_| work.sum())?;
+        work.read(count)?;
+        self.each(span, each).map_err(Error::Items)
+    }
+
+    /// The items in `span`, which has `count` of them, whose ids begin with one of these numbers of
+    /// `bits` bits, which ascend. They are looked up one by one, or all items of the run are read:
+    /// whichever is less work. What is looked up can be anywhere, so with few bits it is a lot.
     pub(super) fn find(
         &self,
-        prefix: u64,
+        prefixes: &[u64],
         bits: u32,
         span: Span,
+        count: u64,
+        work: &mut Work,
     ) -> Result<Vec<AspectKey>, Error<I::Error>> {
-        let (first, last) = hashes(prefix, bits);
-        let mut found = self.items.find(&first, &last).map_err(Error::Items)?;
-        found.retain(|key| {
-            span.contains(Place::of(key))
-                && self.arcs.contains(key.location)
-                && ShortId::of(&key.hash).prefix(bits) == prefix
-        });
+        let mut found = Vec::new();
+        let each = LOOK_UP + READ * (self.sectors.count() >> bits);
+        if (prefixes.len() as u64).saturating_mul(each) < READ * count {
+            work.charge(prefixes.len() as u64 * each)?;
+            for prefix in prefixes.chunk_by(PartialEq::eq).map(|equal| equal[0]) {
+                let (first, last) = hashes(prefix, bits);
+                let keys = self.items.find(&first, &last).map_err(Error::Items)?;
+                work.read(keys.len() as u64)?;
+                found.extend(keys.into_iter().filter(|key| {
+                    span.contains(Place::of(key))
+                        && self.arcs.contains(key.location)
+                        && ShortId::of(&key.hash).prefix(bits) == prefix
+                }));
+            }
+        } else {
+            self.read(span, count, work, &mut |key| {
+                let prefix = ShortId::of(&key.hash).prefix(bits);
+                found.extend(prefixes.binary_search(&prefix).is_ok().then_some(*key));
+            })?;
+        }
         Ok(found)
     }
 
-    /// The last places of pieces of about `aim` items each.
-    pub(super) fn pieces(&self, span: Span, aim: f64) -> Vec<Span> {
+    /// Pieces of about `aim` items each, which together are `span`.
+    pub(crate) fn pieces(&self, span: Span, aim: f64) -> Vec<Span> {
         let cuts = self.spans(span).flat_map(|span| self.sectors.cuts(span, aim));
         let mut pieces = Vec::new();
         let mut first = span.first;
@@ -93,10 +138,37 @@ impl<'a, I: Items> View<'a, I> {
         span: Span,
         ours: &BTreeSet<AspectKey>,
         nonce: &[u8],
+        work: &mut Work,
     ) -> Result<Check, Error<I::Error>> {
-        let common = self.sums(span, Parts::FINGERPRINT)?.fingerprint;
+        let common = self.sums(span, Parts::FINGERPRINT, work)?.fingerprint;
         let (first, last) = span.keys();
-        Ok(less(common, ours.range(first..=last)).check(nonce))
+        Ok(less(common, ours.range(first..=last), work)?.check(nonce))
+    }
+}
+
+/// Counts what is read.
+struct Counted<'a, I> {
+    items: &'a I,
+    read: Cell<u64>,
+}
+
+impl<I: Items> Items for Counted<'_, I> {
+    type Error = I::Error;
+
+    fn scan(
+        &self,
+        first: &AspectKey,
+        last: &AspectKey,
+        each: &mut dyn FnMut(&AspectKey),
+    ) -> Result<(), I::Error> {
+        self.items.scan(first, last, &mut |key| {
+            self.read.set(self.read.get() + 1);
+            each(key);
+        })
+    }
+
+    fn find(&self, first: &AspectHash, last: &AspectHash) -> Result<Vec<AspectKey>, I::Error> {
+        self.items.find(first, last)
     }
 }
 
@@ -104,9 +176,13 @@ impl<'a, I: Items> View<'a, I> {
 pub(super) fn less<'a>(
     mut fingerprint: Fingerprint,
     items: impl IntoIterator<Item = &'a AspectKey>,
-) -> Fingerprint {
-    items.into_iter().for_each(|key| fingerprint.subtract(&Fingerprint::of(&key.hash)));
-    fingerprint
+    work: &mut Work,
+) -> Result<Fingerprint, Fault> {
+    for key in items {
+        work.fingerprints(1)?;
+        fingerprint.subtract(&Fingerprint::of(&key.hash));
+    }
+    Ok(fingerprint)
 }
 
 /// Ids that nobody can prepare for: the first eight bytes of BLAKE3 of the hash, little-endian, keyed
