@@ -13,7 +13,7 @@ use arcwise_proto::{
 use tokio::sync::Notify;
 
 use crate::{
-    event::{Event, Source},
+    event::Source,
     frame::{FrameError, FrameReader, FrameWriter},
     ingest::Ingest,
     node::Inner,
@@ -139,8 +139,7 @@ pub(crate) async fn receive(inner: &Inner, peer: &Arc<Peer>, mut reader: FrameRe
                 Ok(stored) if stored.new.is_empty() => {}
                 Ok(stored) => {
                     push(inner, stored.space, &stored.new, Some(peer));
-                    let (space, keys) = (stored.space, stored.new_keys());
-                    inner.emit(Event::Stored { space, keys, source: Source::Broadcast(peer.id) });
+                    inner.stored(stored.space, stored.new_keys(), Source::Broadcast(peer.id));
                 }
                 Err(error) => {
                     tracing::error!(%error, "a broadcast was not stored; gossip brings it again");

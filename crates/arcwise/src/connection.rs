@@ -1,10 +1,14 @@
 //! One connection: its control stream, the streams a peer opens, and the gossip with it.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use arcwise_proto::{
     NodeId, SpaceId,
-    session::{Binding, Control, ControlOutput, Fault},
+    session::{Binding, Control, ControlOutput, Digest, Fault},
     wire::{ErrorCode, Message},
 };
 use iroh::endpoint::{Connection, ConnectionError, RecvStream, SendStream, Side, VarInt};
@@ -19,8 +23,9 @@ use crate::{
     frame::{self, FrameError, FrameReader, FrameWriter},
     gossip,
     node::Inner,
-    peer::{Met, Peer},
+    peer::{Met, Peer, PingRequest},
     request,
+    space::SpaceState,
 };
 
 /// The application protocol; the number is the protocol's major version.
@@ -37,6 +42,13 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// First wait after a failed session; doubled up to the gossip interval.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// A ping that tells what is held waits until nothing was stored for about this long: most of what is
+/// on its way has arrived then. A guess.
+const STILL: Duration = Duration::from_millis(300);
+
+/// And not longer than this, where storing goes on. A guess.
+const STIRRING: Duration = Duration::from_secs(2);
 
 /// Application error codes of a closed connection.
 pub(crate) mod close {
@@ -110,7 +122,7 @@ fn lost(error: impl ToString) -> FrameError {
 async fn control(
     inner: &Arc<Inner>,
     peer: &Arc<Peer>,
-    mut pinged: mpsc::Receiver<oneshot::Sender<()>>,
+    mut pinged: mpsc::Receiver<PingRequest>,
 ) -> Result<(), FrameError> {
     let conn = &peer.conn;
     let mut secret = [0; 32];
@@ -135,7 +147,8 @@ async fn control(
     let mut writer = FrameWriter::new(peer.clone(), send);
     let mut reader = FrameReader::new(peer.clone(), recv);
     let deadline = Instant::now() + HELLO;
-    let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
+    // Pings that were not answered yet.
+    let mut waiting: BTreeMap<[u8; 8], PingRequest> = BTreeMap::new();
     let mut gossiping: BTreeSet<SpaceId> = BTreeSet::new();
     loop {
         while let Some(output) = control.poll_output() {
@@ -166,10 +179,14 @@ async fn control(
                     gossiping.remove(&id);
                 }
                 ControlOutput::Ended(error) => return Err(lost(error)),
-                // Any pong answers every ping before it: they travel in order.
-                ControlOutput::Pong(_) => {
-                    for ping in waiting.drain(..) {
-                        let _ = ping.send(());
+                ControlOutput::Compare { nonce, digests } => {
+                    let differing = compare(inner, peer, nonce, digests).await;
+                    control.pong(nonce, &differing);
+                }
+                ControlOutput::Pong { nonce, differing } => {
+                    if let Some(PingRequest { space, answer }) = waiting.remove(&nonce) {
+                        let same = space.is_none_or(|space| !differing.contains(&space.id()));
+                        let _ = answer.send(same);
                     }
                 }
             }
@@ -183,9 +200,24 @@ async fn control(
                 }
                 None => return Err(lost("the peer ended the control stream")),
             },
-            Some(ping) = pinged.recv() => {
-                waiting.push(ping);
-                control.ping(waiting.len() as u64);
+            Some(request) = pinged.recv() => {
+                // Who asked may not be waiting any more.
+                waiting.retain(|_, request| !request.answer.is_closed());
+                let mut nonce = [0; 8];
+                getrandom::fill(&mut nonce).map_err(lost)?;
+                let theirs = request.space.as_ref().and_then(|s| Some((s, peer.space(&s.id())?)));
+                let mut digests = Vec::new();
+                if let Some((space, theirs)) = theirs {
+                    match space.digest(&theirs, nonce).await {
+                        Ok(digest) => digests.push((space.id(), digest)),
+                        Err(error) => {
+                            tracing::error!(%error, "what is held cannot be told");
+                            continue;
+                        }
+                    }
+                }
+                control.ping(nonce, &digests);
+                waiting.insert(nonce, request);
             }
             changed = changes.changed() => {
                 changed.map_err(lost)?;
@@ -196,6 +228,29 @@ async fn control(
             }
         }
     }
+}
+
+/// Compares what the peer has told of with what is held here; gives the spaces in which it is not the
+/// same, and sees to it that these are compared in a session.
+async fn compare(
+    inner: &Inner,
+    peer: &Peer,
+    nonce: [u8; 8],
+    digests: Vec<(SpaceId, Digest)>,
+) -> Vec<SpaceId> {
+    let mut differing = Vec::new();
+    for (id, digest) in digests {
+        let (Some(space), Some(theirs)) = (inner.space(&id), peer.space(&id)) else { continue };
+        match space.digest(&theirs, nonce).await {
+            Ok(ours) if ours == digest => peer.slot(id).told.notify_one(),
+            Ok(_) => {
+                differing.push(id);
+                peer.slot(id).nudge.notify_one();
+            }
+            Err(error) => tracing::error!(%error, "what is held cannot be compared"),
+        }
+    }
+    differing
 }
 
 /// Tells the peer which rule it broke, and ends the connection.
@@ -289,38 +344,94 @@ async fn serve(inner: &Arc<Inner>, peer: &Arc<Peer>, send: SendStream, recv: Rec
     writer.finish();
 }
 
-/// Compares one space with one peer: at once where we dialled, when nudged, and now and then.
+/// Keeps one space in sync with one peer: compares in a session at once where we dialled, and whenever
+/// it is known that something differs. Whether that is so, pings tell: soon after something was
+/// stored, and now and then.
 async fn gossip_with(inner: Arc<Inner>, peer: Arc<Peer>, id: SpaceId) {
     let Some(space) = inner.space(&id) else { return };
     let slot = peer.slot(id);
     let interval = inner.gossip_interval;
-    // Both would find the same; so only one begins, and the other sees to it later.
-    let mut wait = if peer.dialer { Duration::ZERO } else { jitter(interval) };
-    let mut retry = RETRY;
+    let mut changes = space.changes.subscribe();
     let mut ended = peer.spaces.subscribe();
+    let mut retry = RETRY;
+    // Both would find the same, so only one begins.
+    let mut session = peer.dialer.then(Instant::now);
+    let mut ping = Instant::now() + jitter(interval);
+    // Not later than this, however much is being stored.
+    let mut ping_by = None;
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = slot.nudge.notified() => {}
+        let now = tokio::select! {
+            () = at(session) => true,
+            () = slot.nudge.notified() => true,
+            () = tokio::time::sleep_until(ping), if session.is_none() => false,
+            () = slot.told.notified() => {
+                peer.holds_the_same(id);
+                ping = Instant::now() + jitter(interval);
+                ping_by = None;
+                continue;
+            }
+            Ok(()) = changes.changed() => {
+                let by = *ping_by.get_or_insert(Instant::now() + STIRRING);
+                ping = ping.min(by).min(Instant::now() + jitter(STILL));
+                continue;
+            }
             _ = ended.wait_for(|spaces| !spaces.contains_key(&id)) => return,
             () = peer.gone.cancelled() => return,
-        }
+        };
+        ping_by = None;
+        ping = Instant::now() + jitter(interval);
+        let work = async {
+            if now {
+                return gossip::open(&inner, &peer, &space, SyncOptions::default()).await.map(Some);
+            }
+            // During a session it cannot be the same.
+            if slot.is_taken() {
+                return Ok(None);
+            }
+            if same(&peer, &space).await {
+                peer.holds_the_same(id);
+            }
+            Ok(None)
+        };
         let done = tokio::select! {
-            done = gossip::open(&inner, &peer, &space, SyncOptions::default()) => done,
+            done = work => done,
             () = peer.gone.cancelled() => return,
         };
         match done {
-            Ok(report) if report.in_sync() => {
+            Ok(None) => {}
+            Ok(Some(report)) if report.in_sync() => {
                 retry = RETRY;
-                wait = jitter(interval);
+                session = None;
+                if report.fetched + report.sent > 0 {
+                    // Whether it is the same now.
+                    ping = Instant::now() + jitter(STILL);
+                }
             }
             Err(crate::SyncError::NotShared) => return,
             _ => {
-                wait = jitter(retry);
+                session = Some(Instant::now() + jitter(retry));
                 retry = (retry * 2).min(interval);
             }
         }
     }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells the peer what is held here, and hears whether it holds the same; where not, it sees to a
+/// session. False also where no answer comes.
+async fn same(peer: &Peer, space: &Arc<SpaceState>) -> bool {
+    let (answer, answered) = oneshot::channel();
+    let request = PingRequest { space: Some(space.clone()), answer };
+    if peer.pings.send(request).await.is_err() {
+        return false;
+    }
+    timeout(HELLO, answered).await.is_ok_and(|answer| answer.unwrap_or(false))
 }
 
 /// Three quarters to five quarters of it, so that nodes do not fall into step.

@@ -1,6 +1,9 @@
 //! Carries gossip sessions: bytes, time and disk to [`Session`], which decides.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arcwise_proto::{
     ArcSet, Aspect, AspectKey, SpaceId,
@@ -10,7 +13,7 @@ use arcwise_proto::{
     },
     wire::{ArcRequest, AspectDataResponse, ErrorCode, ErrorMessage, Message},
 };
-use arcwise_store::StoreError;
+use arcwise_store::{Items, StoreError};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -51,7 +54,9 @@ pub(crate) async fn open(
 ) -> Result<Report, SyncError> {
     let id = space.id();
     let slot = peer.slot(id);
-    let mut full = options.full;
+    let mut lists = options.full;
+    // Whether the peer does not know where the last session ended.
+    let mut foreign = false;
     let mut attempt = 0;
     loop {
         attempt += 1;
@@ -59,15 +64,24 @@ pub(crate) async fn open(
         let theirs = peer.space(&id).ok_or(SyncError::NotShared)?;
         let arcs = shared_arcs(&space.local(), &theirs);
         let bookmark = lock(&inner.bookmarks).get(&(peer.id, id)).cloned();
-        let after = bookmark.filter(|mark| !full && mark.arcs.covers(&arcs));
-        let constraints = Constraints {
-            published_since: options.published_since,
-            after: after.map(|mark| mark.positions),
-        };
-        let terms = Terms { space: id, arcs, max_wants: peer.max_wants() };
+        // What an earlier session has shown is only of use to lists.
+        let after = bookmark.filter(|mark| lists && !options.full && mark.arcs.covers(&arcs));
+        let after = after.filter(|_| !foreign).map(|mark| mark.positions);
+        let constraints = Constraints { published_since: options.published_since, after, lists };
+        let terms = terms(peer, id, arcs, theirs.count)?;
         let (now, store) = (inner.now(), space.store.clone());
+        let started = Instant::now();
         let open = move || Session::open(now, terms, theirs.number, constraints, &store);
-        let session = blocking(open).await?;
+        let session = match blocking(open).await {
+            Ok(session) => Timed { session, computing: started.elapsed() },
+            Err(error) => match judge(error).1 {
+                SyncError::Ended(error) if error.code == ErrorCode::TooCostly && !lists => {
+                    lists = true;
+                    continue;
+                }
+                error => return note(inner, peer, id, Err(error)),
+            },
+        };
 
         let (reader, writer) = frame::pair(peer, peer.conn.open_bi().await.map_err(lost)?);
         let result = drive(inner, peer, space, session, reader, writer, Some(&turn)).await;
@@ -77,12 +91,21 @@ pub(crate) async fn open(
             Err(SyncError::Ended(error)) if attempt < ATTEMPTS => match error.code {
                 ErrorCode::Superseded => tokio::task::yield_now().await,
                 ErrorCode::Busy => tokio::time::sleep(BUSY).await,
-                ErrorCode::UnknownPosition if !full => full = true,
+                ErrorCode::UnknownPosition if !foreign => foreign = true,
+                ErrorCode::TooCostly if !lists => lists = true,
                 _ => return note(inner, peer, id, Err(SyncError::Ended(error))),
             },
             result => return note(inner, peer, id, result),
         }
     }
+}
+
+/// What a session is to know beforehand.
+fn terms(peer: &Peer, space: SpaceId, arcs: ArcSet, peer_count: u64) -> Result<Terms, SyncError> {
+    let mut nonce = [0; 8];
+    getrandom::fill(&mut nonce).map_err(lost)?;
+    let (max_wants, limits, link) = (peer.max_wants(), peer.work(), peer.link());
+    Ok(Terms { space, arcs, max_wants, peer_count, nonce, limits, link })
 }
 
 /// Answers a session that a peer has opened with `request`.
@@ -113,11 +136,22 @@ pub(crate) async fn answer(
     };
     let local = space.local();
     let arcs = local.store.union(&local.target);
-    let terms = Terms { space: space.id(), arcs, max_wants: peer.max_wants() };
+    // He who answers lists no more than she does.
+    let terms = match terms(peer, space.id(), arcs, 0) {
+        Ok(terms) => terms,
+        Err(error) => {
+            decline(&mut writer, ErrorMessage::new(ErrorCode::Busy, error.to_string())).await;
+            return drop(turn);
+        }
+    };
     let (now, store) = (inner.now(), space.store.clone());
+    let started = Instant::now();
     let session = blocking(move || Session::answer(now, terms, request, &store)).await;
     let result = match session {
-        Ok(session) => drive(inner, peer, &space, session, reader, writer, None).await,
+        Ok(session) => {
+            let session = Timed { session, computing: started.elapsed() };
+            drive(inner, peer, &space, session, reader, writer, None).await
+        }
         Err(error) => {
             let (told, error) = judge(error);
             if let Some(told) = told {
@@ -144,8 +178,16 @@ fn note(
     space: SpaceId,
     result: Result<Report, SyncError>,
 ) -> Result<Report, SyncError> {
-    let at = std::time::Instant::now();
+    let at = Instant::now();
     let outcome = result.as_ref().map_err(ToString::to_string).cloned();
+    if let Ok(report) = &result {
+        if report.in_sync() {
+            peer.holds_the_same(space);
+        }
+        if report.comparison.as_ref().is_some_and(|comparison| comparison.repaired) {
+            peer.repaired();
+        }
+    }
     lock(&peer.last_sync).insert(space, LastSync { at, outcome });
     match &result {
         Ok(report) if report.in_sync() => {
@@ -207,11 +249,18 @@ fn judge(error: SessionError<StoreError>) -> (Option<ErrorMessage>, SyncError) {
         SessionError::Peer(fault) => (Some(fault.message()), fault.into()),
         SessionError::Ended(error) => (None, SyncError::Ended(error)),
         SessionError::Store(error) => (Some(store_failed()), error.into()),
-        SessionError::UnknownPosition => {
-            let told = ErrorMessage::new(ErrorCode::UnknownPosition, error.to_string());
-            (Some(told.clone()), SyncError::Ended(told))
-        }
+        SessionError::UnknownPosition => declined(ErrorCode::UnknownPosition, &error),
+        SessionError::TooCostly => declined(ErrorCode::TooCostly, &error),
+        SessionError::OtherArcs => declined(ErrorCode::Busy, &error),
     }
+}
+
+fn declined(
+    code: ErrorCode,
+    error: &SessionError<StoreError>,
+) -> (Option<ErrorMessage>, SyncError) {
+    let told = ErrorMessage { retry_after: BUSY, ..ErrorMessage::new(code, error.to_string()) };
+    (Some(told.clone()), SyncError::Ended(told))
 }
 
 /// The details of our disk are none of the peer's business.
@@ -229,6 +278,12 @@ enum Write {
     Finish,
 }
 
+/// A session, and how long it has computed to find out what differs.
+struct Timed {
+    session: Session<Items>,
+    computing: Duration,
+}
+
 /// Drives a session to its end. `turn` is ours where we have opened it.
 ///
 /// What is queued for the writer is bounded by the protocol's windows, so the queue itself needs no
@@ -237,7 +292,7 @@ async fn drive(
     inner: &Arc<Inner>,
     peer: &Arc<Peer>,
     space: &Arc<SpaceState>,
-    session: Session,
+    timed: Timed,
     mut reader: FrameReader,
     writer: FrameWriter,
     turn: Option<&Turn>,
@@ -246,6 +301,9 @@ async fn drive(
     let (answered, mut answers) = mpsc::unbounded_channel();
     let mut writer = std::pin::pin!(write_all(space, writer, &mut queued, &answered));
     let mut ingest = Ingest::default();
+    let Timed { session, mut computing } = timed;
+    // What of the work was charged to the peer.
+    let mut charged = 0;
     let mut session = Some(session);
     let (mut reading, mut writing) = (true, true);
     let mut next = None;
@@ -263,6 +321,7 @@ async fn drive(
                     Ok(())
                 }
                 Output::Done(report) => {
+                    let report = Report { computing, ..report };
                     complete(inner, peer, space, &report).await?;
                     next = Some(report);
                     Ok(())
@@ -298,15 +357,19 @@ async fn drive(
                     }
                     Err(error) => return Err(error.into()),
                 },
-                result = ingest.next() => {
-                    let stored = result?;
-                    if !stored.new.is_empty() {
-                        let (space, keys) = (stored.space, stored.new_keys());
+                result = ingest.next() => match result {
+                    Ok(stored) => {
                         let source = Source::Gossip(peer.id);
-                        inner.emit(Event::Stored { space, keys, source });
+                        inner.stored(stored.space, stored.new_keys(), source);
+                        break Input::Stored(stored.count);
                     }
-                    break Input::Stored(stored.count);
-                }
+                    Err(error) => {
+                        let _ = writes.send(Write::Message(store_failed().into()));
+                        let _ = writes.send(Write::Finish);
+                        tell(writer, writing).await;
+                        return Err(error.into());
+                    }
+                },
                 Some(answered) = answers.recv() => break answered,
                 result = &mut writer, if writing => {
                     writing = false;
@@ -325,10 +388,15 @@ async fn drive(
         };
         let (now, store) = (inner.now(), space.store.clone());
         let step = blocking(move || {
+            let (started, comparing) = (Instant::now(), current.is_comparing());
             let result = current.handle(now, input, &store);
-            (current, result)
+            let took = if comparing { started.elapsed() } else { Duration::ZERO };
+            (current, result, took)
         });
-        let (current, result) = step.await;
+        let (current, result, took) = step.await;
+        computing += took;
+        peer.worked(current.work() - charged);
+        charged = current.work();
         if let Err(error) = result {
             let (told, error) = judge(error);
             if let Some(told) = told {

@@ -45,6 +45,7 @@ mod ticket;
 pub use arcwise_proto::{
     ArcSet, Aspect, AspectHash, AspectKey, EntryAddress, Location, NodeId, RingArc, SpaceId, Time,
     limits::{MAX_ASPECT_DATA, MAX_DIRECT},
+    reconcile::exchange::{Method, Report as Comparison},
     session::{Report, Role},
     wire::Kind,
 };

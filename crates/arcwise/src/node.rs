@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use arcwise_proto::{ArcSet, AuthorKey, NodeId, SpaceId, Time, session::LocalSpace};
+use arcwise_proto::{ArcSet, AspectKey, AuthorKey, NodeId, SpaceId, Time, session::LocalSpace};
 use arcwise_store::{Store, StoreError};
 use iroh::{
     Endpoint, RelayMode, RelayUrl, SecretKey,
@@ -29,10 +29,11 @@ use crate::{
     connection::{self, ALPN, close, replaces},
     dial::PeerRecord,
     error::{CreateError, JoinError, OpenError, RequestError},
+    event::Source,
     gossip::Bookmark,
     identity,
     ingest::blocking,
-    peer::{Peer, lock},
+    peer::{Peer, PingRequest, lock},
     space::SpaceState,
 };
 
@@ -169,9 +170,11 @@ impl Node {
         })
         .await?;
         let endpoint = bind(&config, &store, SecretKey::from_bytes(&secret)).await?;
-        let spaces = store.spaces().into_iter().zip(1..).map(|(store, number)| {
-            Arc::new(SpaceState { store, number, direct: Mutex::default() })
-        });
+        let spaces = store
+            .spaces()
+            .into_iter()
+            .zip(1..)
+            .map(|(store, number)| SpaceState::new(store, number));
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
             id: NodeId(*endpoint.id().as_bytes()),
@@ -260,7 +263,7 @@ impl Node {
             let store = inner.store.create_space(&id, &name, target, held)?;
             let mut spaces = lock(&inner.spaces);
             let number = spaces.iter().map(|space| space.number).max().unwrap_or(0) + 1;
-            let state = Arc::new(SpaceState { store, number, direct: Mutex::default() });
+            let state = SpaceState::new(store, number);
             spaces.push(state.clone());
             Ok::<_, StoreError>(state)
         })
@@ -337,10 +340,11 @@ impl Node {
     pub async fn ping(&self, peer: NodeId) -> Result<Duration, RequestError> {
         const PATIENCE: Duration = Duration::from_secs(5);
         let peer = self.running.peer(&peer).ok_or(RequestError::NotConnected)?;
-        let (pong, ponged) = oneshot::channel();
+        let (answer, ponged) = oneshot::channel();
         let start = Instant::now();
         let lost = || RequestError::Lost("it ended while waiting for a pong".to_owned());
-        peer.pings.send(pong).await.map_err(|_| lost())?;
+        let request = PingRequest { space: None, answer };
+        peer.pings.send(request).await.map_err(|_| lost())?;
         let ponged = tokio::time::timeout(PATIENCE, ponged).await;
         ponged.map_err(|_| RequestError::Timeout(PATIENCE))?.map_err(|_| lost())?;
         Ok(start.elapsed())
@@ -376,6 +380,17 @@ impl Inner {
     pub(crate) fn emit(&self, event: Event) {
         // Nobody may be listening.
         let _ = self.events.send(event);
+    }
+
+    /// These have become durable, and were not held before.
+    pub(crate) fn stored(&self, space: SpaceId, keys: Vec<AspectKey>, source: Source) {
+        if keys.is_empty() {
+            return;
+        }
+        if let Some(state) = self.space(&space) {
+            state.changes.send_modify(|changes| *changes += 1);
+        }
+        self.emit(Event::Stored { space, keys, source });
     }
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

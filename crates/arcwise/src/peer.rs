@@ -10,6 +10,7 @@ use std::{
 use arcwise_proto::{
     ArcSet, NodeId, SpaceId,
     limits::PAGE_KEYS,
+    reconcile::exchange::{Limits, Link},
     session::{PeerSpace, Report, yields},
     wire::ErrorCode,
 };
@@ -17,7 +18,7 @@ use iroh::{TransportAddr, endpoint::Connection};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{broadcast::PushQueue, event::Frame};
+use crate::{broadcast::PushQueue, event::Frame, space::SpaceState};
 
 /// How long a message about a space waits for the space's handshake, which travels on another stream.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,8 +34,11 @@ pub(crate) struct Peer {
     pub(crate) spaces: watch::Sender<BTreeMap<SpaceId, PeerSpace>>,
     slots: Mutex<BTreeMap<SpaceId, Arc<Slot>>>,
     pub(crate) last_sync: Mutex<BTreeMap<SpaceId, LastSync>>,
+    /// When both were last seen to hold the same.
+    same: Mutex<BTreeMap<SpaceId, Instant>>,
+    work: Mutex<WorkBudget>,
     pub(crate) pushes: PushQueue,
-    pub(crate) pings: mpsc::Sender<oneshot::Sender<()>>,
+    pub(crate) pings: mpsc::Sender<PingRequest>,
     pub(crate) frames: broadcast::Sender<Frame>,
     /// Ends every task of the connection.
     pub(crate) gone: CancellationToken,
@@ -47,6 +51,43 @@ pub(crate) struct Met {
     pub(crate) clock_ahead: i64,
 }
 
+/// Asks for a ping.
+pub(crate) struct PingRequest {
+    /// Tell the peer what is held in this space.
+    pub(crate) space: Option<Arc<SpaceState>>,
+    /// Gets the answer: whether the peer holds the same.
+    pub(crate) answer: oneshot::Sender<bool>,
+}
+
+/// How much work comparing with a peer may take, in nanoseconds of a core, about. It is earned with
+/// time, so that nobody can keep a node busy with sets that are hard to compare.
+struct WorkBudget {
+    left: u64,
+    at: Instant,
+}
+
+impl WorkBudget {
+    /// The most that can be saved up: a minute, enough for any two sets of ten million. A guess.
+    const MOST: u64 = 60_000_000_000;
+    /// How many nanoseconds it takes to earn one: comparing takes a twentieth of a core for each
+    /// peer, at most. A guess.
+    const SLOWNESS: u64 = 20;
+
+    /// What a repair costs besides its work: with this at most thirty at once, and one every forty
+    /// seconds.
+    const REPAIR: u64 = 2_000_000_000;
+
+    fn new() -> Self {
+        Self { left: Self::MOST, at: Instant::now() }
+    }
+
+    fn earn(&mut self, now: Instant) {
+        let earned = now.saturating_duration_since(self.at).as_nanos() as u64 / Self::SLOWNESS;
+        self.left = self.left.saturating_add(earned).min(Self::MOST);
+        self.at = now;
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct LastSync {
     pub(crate) at: Instant,
@@ -57,7 +98,7 @@ impl Peer {
     pub(crate) fn new(
         conn: Connection,
         frames: broadcast::Sender<Frame>,
-        pings: mpsc::Sender<oneshot::Sender<()>>,
+        pings: mpsc::Sender<PingRequest>,
         gone: CancellationToken,
     ) -> Self {
         Self {
@@ -69,6 +110,8 @@ impl Peer {
             spaces: watch::Sender::default(),
             slots: Mutex::default(),
             last_sync: Mutex::default(),
+            same: Mutex::default(),
+            work: Mutex::new(WorkBudget::new()),
             pushes: PushQueue::default(),
             pings,
             frames,
@@ -94,6 +137,41 @@ impl Peer {
         self.met.get().map_or(PAGE_KEYS, |met| met.max_wants)
     }
 
+    /// How much work a session with this peer may take now.
+    pub(crate) fn work(&self) -> Limits {
+        let mut budget = lock(&self.work);
+        budget.earn(Instant::now());
+        Limits { work: budget.left }
+    }
+
+    /// A comparison had to be repaired: either nobody is to blame, once in a long time, or the peer
+    /// is, who then runs out of what it may cost.
+    pub(crate) fn repaired(&self) {
+        self.worked(WorkBudget::REPAIR);
+    }
+
+    /// So much of it was done.
+    pub(crate) fn worked(&self, work: u64) {
+        let mut budget = lock(&self.work);
+        budget.left = budget.left.saturating_sub(work);
+    }
+
+    /// What is known of the way to the peer.
+    pub(crate) fn link(&self) -> Link {
+        let paths = self.conn.paths();
+        let Some(path) = paths.iter().find(|path| path.is_selected()) else {
+            return Link::default();
+        };
+        let round_trip = path.rtt().as_secs_f64();
+        let bytes_per_second = path.stats().cwnd as f64 / round_trip.max(1e-6);
+        Link { round_trip, bytes_per_second }
+    }
+
+    /// Both hold the same of this space, as far as both take it.
+    pub(crate) fn holds_the_same(&self, space: SpaceId) {
+        lock(&self.same).insert(space, Instant::now());
+    }
+
     pub(crate) fn slot(&self, space: SpaceId) -> Arc<Slot> {
         lock(&self.slots).entry(space).or_default().clone()
     }
@@ -108,6 +186,7 @@ impl Peer {
         let path = paths.iter().find(|path| path.is_selected());
         let stats = self.conn.stats();
         let last = lock(&self.last_sync);
+        let same = lock(&self.same);
         let spaces = self.spaces.borrow();
         let met = self.met.get();
         PeerStatus {
@@ -131,6 +210,7 @@ impl Peer {
                     store: space.store.clone(),
                     target: space.target.clone(),
                     count: space.count,
+                    same: same.get(id).map(Instant::elapsed),
                     last_sync: last.get(id).map(|last| (last.at.elapsed(), last.outcome.clone())),
                 })
                 .collect(),
@@ -176,6 +256,9 @@ pub struct PeerSpaceStatus {
     pub target: ArcSet,
     /// Aspects it held when it last told.
     pub count: u64,
+    /// How long ago both were last seen to hold the same, as far as both take it: by a session, or by
+    /// a ping. `None` while that has not been seen.
+    pub same: Option<Duration>,
     /// How long ago the last session ended, and how.
     pub last_sync: Option<(Duration, Result<Report, String>)>,
 }
@@ -185,8 +268,10 @@ pub struct PeerSpaceStatus {
 pub(crate) struct Slot {
     turn: Mutex<Taken>,
     freed: Notify,
-    /// Asks for a session before its time.
+    /// Something differs, or may: asks for a session.
     pub(crate) nudge: Notify,
+    /// The peer has told what it holds, and it is the same.
+    pub(crate) told: Notify,
 }
 
 #[derive(Default)]
@@ -223,6 +308,11 @@ impl Slot {
             }
             freed.await;
         }
+    }
+
+    /// Whether a session runs or is being opened.
+    pub(crate) fn is_taken(&self) -> bool {
+        !matches!(*lock(&self.turn), Taken::No)
     }
 
     /// The peer opens a session: takes the turn, or says why not.

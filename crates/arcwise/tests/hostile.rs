@@ -8,8 +8,8 @@ use arcwise_proto::{
     ArcSet, Aspect, AuthorKey, Time,
     session::{Binding, Position},
     wire::{
-        ArcRequest, AspectBroadcast, ErrorCode, Handshake, Header, Hello, Kind, Message, Open,
-        Page, Query,
+        ArcRequest, AspectBroadcast, Body, ErrorCode, Handshake, Header, Hello, Kind, Message,
+        Open, Page, Query,
     },
 };
 use iroh::{
@@ -127,8 +127,8 @@ async fn fault(events: &mut Receiver<Event>) -> String {
 fn opening(space: u32) -> ArcRequest {
     let position = Position { epoch: 1, count: 0 };
     let (arcs, published_since, stored_after) = (ArcSet::full(), None, None);
-    let open = Some(Open { space, arcs, published_since, stored_after, position });
-    ArcRequest { open, page: Page { keys: Vec::new(), through: None } }
+    let open = Some(Open { space, arcs, published_since, stored_after, position: Some(position) });
+    ArcRequest { open, body: Body::List(Page { keys: Vec::new(), through: None }) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -247,7 +247,8 @@ async fn a_liar_inside_a_space_harms_nobody_else() {
     let mut unfinished = Message::from(opening(1)).encode().to_vec();
     unfinished.truncate(9);
     let garbage = [Kind::ArcRequest as u8, 2, 0, 0, 0, 0xff, 0xff];
-    let second = ArcRequest { open: None, page: Page { keys: Vec::new(), through: None } };
+    let second =
+        ArcRequest { open: None, body: Body::List(Page { keys: Vec::new(), through: None }) };
     let mut twice = Message::from(opening(1)).encode().to_vec();
     twice.extend_from_slice(&Message::from(second).encode());
     for bytes in [&unfinished[..], &garbage[..], &twice[..]] {

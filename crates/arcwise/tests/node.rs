@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use arcwise::{
-    AspectHash, AspectKey, Config, EntryAddress, Event, JoinError, NewAspect, Node, OpenError,
-    RequestError, Source, Space, SyncError, SyncOptions,
+    AspectHash, AspectKey, Config, EntryAddress, Event, JoinError, Method, NewAspect, Node,
+    OpenError, RequestError, Source, Space, SyncError, SyncOptions,
 };
 use tempfile::TempDir;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -96,9 +96,11 @@ async fn two_nodes_converge_and_what_is_new_is_pushed() {
     assert_eq!(found.len(), 1);
     assert_eq!(here.get(new[0]).await.unwrap().as_ref(), found.first());
 
-    // Asked again, there is nothing to do: only what came after the last session is compared.
+    // Asked again, there is nothing to do, and it takes one small packet each way to see that.
     let report = here.sync(bob.id(), SyncOptions::default()).await.unwrap();
-    assert!(report.constrained && report.fetched == 0 && report.sent == 0);
+    let comparison = report.comparison.unwrap();
+    assert_eq!(comparison.method, Method::Same);
+    assert!(comparison.sent + comparison.received < 230, "{comparison:?}");
     let report = here.sync(bob.id(), SyncOptions { full: true, ..Default::default() }).await;
     assert_eq!(report.unwrap().listed, 7002);
 
@@ -113,6 +115,62 @@ async fn two_nodes_converge_and_what_is_new_is_pushed() {
     });
     assert!(reason.await.contains("shutting down"));
     bob.shutdown().await;
+}
+
+/// Three nodes, and all of them learn that they hold the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_see_that_they_hold_the_same() {
+    let (a, b) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (alice, bob) = (open(&a).await, open(&b).await);
+    let here = alice.create_space("test").await.unwrap();
+    here.publish(aspects(0..1000)).await.unwrap();
+    let mut bobs = bob.events();
+    let there = bob.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
+    in_sync(&mut bobs).await;
+    let elsewhere = TempDir::new().unwrap();
+    let carol = open(&elsewhere).await;
+
+    let theirs = carol.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
+    let mut carols = carol.events();
+    until(&mut carols, |event| matches!(event, Event::InSync { .. }).then_some(())).await;
+    theirs.publish(aspects(5000..5010)).await.unwrap();
+    until_held(&there, &mut bobs, 1010).await;
+    assert_eq!(all(&here).await, all(&there).await);
+    let same = async {
+        loop {
+            let peers = alice.peers();
+            let spaces = peers.iter().flat_map(|peer| &peer.spaces);
+            if peers.len() == 2 && spaces.clone().all(|space| space.same.is_some()) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, same).await.expect("all see that they hold the same");
+}
+
+/// A store that is full says so to the peer, and everything else goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_told() {
+    let (a, b) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let alice = open(&a).await;
+    let mut config = Config::new(b.path()).loopback();
+    config.store.min_free = u64::MAX;
+    let bob = Node::open(config).await.unwrap();
+    let here = alice.create_space("test").await.unwrap();
+    here.publish(aspects(0..1000)).await.unwrap();
+
+    let (mut alices, mut bobs) = (alice.events(), bob.events());
+    let there = bob.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
+    let failed = |event| match event {
+        Event::SyncFailed { reason, .. } => Some(reason),
+        _ => None,
+    };
+    let (hers, his) = (until(&mut alices, failed).await, until(&mut bobs, failed).await);
+    assert!(hers.contains("Storage"), "Alice is told whose store failed: {hers}");
+    assert!(his.contains("disk is full"), "{his}");
+    assert_eq!((there.status().stats.count, here.status().stats.count), (0, 1000));
+    assert!(alice.ping(bob.id()).await.is_ok(), "the connection is not affected");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
