@@ -8,13 +8,12 @@ use arcwise_proto::{
     Aspect, AspectKey,
     session::{Holdings, Snapshot},
 };
-use bytes::Bytes;
 use fjall::Readable;
 
 use crate::{
     Damage, Fault, Row, Space, Store, StoreError,
     rows::{self, Progress, SpaceNumber, meta},
-    space::is_damage,
+    space::{Logged, is_damage},
     store::lock,
 };
 
@@ -116,9 +115,11 @@ impl SpaceCheck<'_> {
         };
         let sound = self.check_log(&counters)?;
         let claimed = self.check_index(&sound)?;
-        for sequence in (1..=counters.count).filter(|&n| !sound.has(n) && !claimed.has(n)) {
-            if let Err(fault) = self.logged(sequence)? {
-                self.note(Row::Log(sequence), fault);
+        for sequence in (1..=counters.sequence).filter(|&n| !sound.has(n) && !claimed.has(n)) {
+            match self.logged(sequence)? {
+                Ok(_) => {}
+                Err(Fault::NotLogged) if counters.removed > 0 => {}
+                Err(fault) => self.note(Row::Log(sequence), fault),
             }
         }
         self.check_sums()
@@ -141,23 +142,32 @@ impl SpaceCheck<'_> {
 
     /// Reads the log and compares the counters. Returns which rows are sound.
     fn check_log(&mut self, counters: &Progress) -> Result<Bits, StoreError> {
-        let mut sound = Bits::new(counters.count);
-        let (mut count, mut bytes) = (0, 0);
-        for sequence in 1..=counters.count {
-            if let Ok(aspect) = self.logged(sequence)? {
-                sound.set(sequence);
-                count += 1;
-                bytes += aspect.encoding().len() as u64;
+        let mut sound = Bits::new(counters.sequence);
+        let (mut count, mut bytes, mut faulty) = (0, 0, false);
+        for sequence in 1..=counters.sequence {
+            match self.logged(sequence)? {
+                Ok(Some(aspect)) => {
+                    sound.set(sequence);
+                    count += 1;
+                    bytes += aspect.encoding().len() as u64;
+                }
+                Ok(None) => sound.set(sequence),
+                // Where something was removed, nothing need be there any more.
+                Err(Fault::NotLogged) if counters.removed > 0 => {}
+                Err(_) => faulty = true,
             }
         }
         let number = self.space.state.number;
-        let beyond = rows::log_key(number, counters.count + 1)..=rows::log_key(number, u64::MAX);
+        let beyond = rows::log_key(number, counters.sequence + 1)..=rows::log_key(number, u64::MAX);
         let beyond = self.snapshot.range(&self.space.store.engine.log, beyond).count() as u64;
         if beyond > 0 {
-            self.note_count("aspects", counters.count, counters.count + beyond);
+            self.note_count("log rows", counters.sequence, counters.sequence + beyond);
         }
-        // Where rows are damaged their lengths are not known.
-        if count == counters.count && bytes != counters.bytes {
+        // Where rows are damaged, neither is known.
+        if !faulty && count != counters.count {
+            self.note_count("aspects", counters.count, count);
+        }
+        if !faulty && count == counters.count && bytes != counters.bytes {
             self.note_count("bytes", counters.bytes, bytes);
         }
         self.report.aspects += count;
@@ -165,23 +175,25 @@ impl SpaceCheck<'_> {
         Ok(sound)
     }
 
-    /// The aspect in this row of the log, if the index leads there; otherwise what is wrong.
-    fn logged(&self, sequence: u64) -> Result<Result<Aspect, Fault>, StoreError> {
+    /// The aspect in this row of the log, if the index leads there; `None` for a removal; otherwise
+    /// what is wrong.
+    fn logged(&self, sequence: u64) -> Result<Result<Option<Aspect>, Fault>, StoreError> {
         let key = rows::log_key(self.space.state.number, sequence);
-        let encoding = match self.snapshot.get(&self.space.store.engine.log, key) {
-            Ok(Some(encoding)) => encoding,
+        let row = match self.snapshot.get(&self.space.store.engine.log, key) {
+            Ok(Some(row)) => row,
             Ok(None) => return Ok(Err(Fault::NotLogged)),
             Err(e) if is_damage(&e) => return Ok(Err(Fault::Unreadable(e.into()))),
             Err(e) => return Err(e.into()),
         };
-        let aspect = match Aspect::decode(Bytes::from(encoding)) {
-            Ok(aspect) => aspect,
+        let aspect = match Logged::parse(row) {
+            Ok(Logged::Aspect(aspect)) => aspect,
+            Ok(Logged::Removal(_)) => return Ok(Ok(None)),
             Err(e) => return Ok(Err(Fault::NotAnAspect(e))),
         };
         Ok(match self.space.indexed(self.snapshot, &aspect.key()) {
             Ok(Some(indexed)) if indexed.sequence != sequence => Err(Fault::NotIndexed),
             Ok(Some(indexed)) if indexed.published != aspect.published() => Err(Fault::OtherTime),
-            Ok(Some(_)) => Ok(aspect),
+            Ok(Some(_)) => Ok(Some(aspect)),
             Ok(None) => Err(Fault::NotIndexed),
             Err(StoreError::Damaged(damage)) => Err(damage.fault),
             Err(e) => return Err(e),

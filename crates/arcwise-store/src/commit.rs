@@ -6,20 +6,23 @@
 //! next batch gathers.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Condvar, Mutex, PoisonError},
 };
 
 use arcwise_proto::{
     Aspect, AspectKey,
     limits::{ASPECT_OVERHEAD, MAX_ASPECT_DATA},
+    reconcile::ShortId,
 };
+use fjall::Readable;
 
 use crate::{
     Space, StoreError,
-    rows::{self, Indexed, Progress, SpaceNumber, meta},
+    rows::{self, Indexed, Progress, Removal, SpaceNumber, meta},
     space::State,
     store::{Inner, lock},
+    sums::Changed,
 };
 
 /// Most aspects in one batch, and most bytes of their encodings: large enough that a sync's cost vanishes,
@@ -49,11 +52,16 @@ type Ticket = u64;
 struct Request {
     ticket: Ticket,
     space: Arc<State>,
-    aspects: Vec<Aspect>,
-    bytes: usize,
+    change: Change,
 }
 
-/// For each aspect whether it was new.
+enum Change {
+    /// With the bytes of their encodings.
+    Insert(Vec<Aspect>, usize),
+    Remove(Vec<AspectKey>),
+}
+
+/// For each aspect whether it was new, or for each key whether it was held.
 type Outcome = Result<Vec<bool>, StoreError>;
 
 impl Space {
@@ -79,18 +87,33 @@ impl Space {
                 bytes += aspect.encoding().len();
                 part.push(aspect);
             }
-            new.extend(self.store.insert(self.state.clone(), part, bytes)?);
+            new.extend(self.store.change(self.state.clone(), Change::Insert(part, bytes))?);
         }
         Ok(new)
+    }
+
+    /// Removes aspects, and says of each whether it was held. When this returns they are gone for
+    /// good. Positions from before are no longer of the space's history: see
+    /// [`Holdings::resolve`](arcwise_proto::session::Holdings::resolve).
+    ///
+    /// # Errors
+    /// [`StoreError::DiskFull`], or [`StoreError::Engine`]. More than 4096 are removed in several
+    /// steps, of which the first may have been taken.
+    pub fn remove(&self, keys: &[AspectKey]) -> Result<Vec<bool>, StoreError> {
+        let mut held = Vec::with_capacity(keys.len());
+        for part in keys.chunks(BATCH_ASPECTS) {
+            held.extend(self.store.change(self.state.clone(), Change::Remove(part.to_vec()))?);
+        }
+        Ok(held)
     }
 }
 
 impl Inner {
-    fn insert(self: &Arc<Self>, space: Arc<State>, aspects: Vec<Aspect>, bytes: usize) -> Outcome {
+    fn change(self: &Arc<Self>, space: Arc<State>, change: Change) -> Outcome {
         let mut queue = lock(&self.commits.queue);
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
-        queue.waiting.push_back(Request { ticket, space, aspects, bytes });
+        queue.waiting.push_back(Request { ticket, space, change });
         loop {
             if let Some(outcome) = queue.outcomes.remove(&ticket) {
                 return outcome;
@@ -101,19 +124,76 @@ impl Inner {
             }
             let mut lead = queue.lead(&self.commits);
             drop(queue);
-            lead.outcomes = match self.commit(&lead.requests) {
-                Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(error); lead.requests.len()],
+            lead.outcomes = match &lead.requests[..] {
+                [Request { space, change: Change::Remove(keys), .. }] => {
+                    vec![self.commit_removal(space, keys)]
+                }
+                requests => match self.commit(requests) {
+                    Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+                    Err(error) => vec![Err(error); requests.len()],
+                },
             };
             drop(lead);
             queue = lock(&self.commits.queue);
         }
     }
 
-    /// Commits these requests in one batch. Only for the one that leads.
+    /// Removes these. Only for the one that leads.
+    fn commit_removal(self: &Arc<Self>, state: &Arc<State>, keys: &[AspectKey]) -> Outcome {
+        let engine = &self.engine;
+        let space = Space::new(self.clone(), state.clone());
+        let snapshot = engine.db.snapshot();
+        let mut progress = *lock(&state.progress);
+        let mut batch = self.synced_batch(4 * keys.len() + 1);
+        let (mut held, mut removed) = (Vec::with_capacity(keys.len()), BTreeSet::new());
+        for key in keys {
+            let indexed = space.indexed(&snapshot, key)?.filter(|_| removed.insert(*key));
+            held.push(indexed.is_some());
+            let Some(Indexed { sequence, .. }) = indexed else { continue };
+            let log_key = rows::log_key(state.number, sequence);
+            // Of one that is missing, nothing can be said.
+            let size = snapshot.size_of(&engine.log, log_key)?.unwrap_or(0);
+            batch.remove(&engine.index, rows::index_key(state.number, key));
+            batch.remove(&engine.log, log_key);
+            progress.sequence += 1;
+            progress.removed = progress.sequence;
+            progress.count = progress.count.saturating_sub(1);
+            progress.bytes = progress.bytes.saturating_sub(size.into());
+            let removal = Removal { key: *key, sequence };
+            let log_key = rows::log_key(state.number, progress.sequence);
+            batch.insert(&engine.log, log_key, removal.to_row());
+        }
+        if removed.is_empty() {
+            return Ok(held);
+        }
+        for key in &removed {
+            // Others may have the same id and location.
+            let (first, last) = ShortId::of(&key.hash).hashes();
+            let first = AspectKey { location: key.location, hash: first };
+            let last = AspectKey { location: key.location, hash: last };
+            let id = rows::id_key(state.number, key);
+            let mut others = space.index_keys(&snapshot, first, last);
+            let last_one = others.all(|other| {
+                other.is_ok_and(|other| {
+                    removed.contains(&other) || rows::id_key(state.number, &other) != id
+                })
+            });
+            if last_one {
+                batch.remove(&engine.ids, id);
+            }
+        }
+        let key = rows::meta_key(meta::PROGRESS, &state.number.to_be_bytes());
+        batch.insert(&engine.meta, key, progress.to_row());
+        batch.commit()?;
+        self.sum([(state, progress, Changed::Removed(removed.into_iter().collect()))]);
+        Ok(held)
+    }
+
+    /// Commits these requests, which insert, in one batch. Only for the one that leads.
     fn commit(self: &Arc<Self>, requests: &[Request]) -> Result<Vec<Vec<bool>>, StoreError> {
         let engine = &self.engine;
-        let aspects = || requests.iter().flat_map(|r| r.aspects.iter().map(|a| (&r.space, a)));
+        let aspects =
+            || requests.iter().flat_map(|r| r.change.inserted().iter().map(|a| (&r.space, a)));
         // Sorted, each search in the index begins near where the last one ended, which halves the
         // time they take.
         let key =
@@ -135,21 +215,23 @@ impl Inner {
                 moved.entry(space.number).or_insert_with(|| Moved::new(space));
             if *new {
                 keys.push(aspect.key());
+                progress.sequence += 1;
                 let encoding = aspect.encoding();
                 progress.count += 1;
                 progress.bytes += encoding.len() as u64;
                 // A copy, so that what stays in memory does not keep the frame it arrived in.
-                let key = rows::log_key(space.number, progress.count);
+                let key = rows::log_key(space.number, progress.sequence);
                 batch.insert(&engine.log, key, &encoding[..]);
                 batch.insert(&engine.ids, rows::id_key(space.number, &aspect.key()), []);
                 size += encoding.len() as u64;
             }
             // Only those of new ones are looked at again.
-            indexed.push(Indexed { sequence: progress.count, published: aspect.published() });
+            indexed.push(Indexed { sequence: progress.sequence, published: aspect.published() });
         }
         let outcomes = || {
             let mut new = new.iter().copied();
-            requests.iter().map(|r| new.by_ref().take(r.aspects.len()).collect()).collect()
+            let of = |r: &Request| new.by_ref().take(r.change.inserted().len()).collect();
+            requests.iter().map(of).collect()
         };
         if batch.is_empty() {
             return Ok(outcomes());
@@ -167,7 +249,8 @@ impl Inner {
             return Err(StoreError::DiskFull { free, needed });
         }
         batch.commit()?;
-        self.sum(moved.into_values().collect());
+        let moved = moved.into_values();
+        self.sum(moved.map(|m| (m.space, m.progress, Changed::Added(m.keys))));
         Ok(outcomes())
     }
 }
@@ -187,28 +270,44 @@ impl<'a> Moved<'a> {
 
 impl Inner {
     /// Counts and sums up what is durable now. Only for the one that leads.
-    fn sum(self: &Arc<Self>, moved: Vec<Moved<'_>>) {
+    fn sum<'a>(
+        self: &Arc<Self>,
+        changes: impl IntoIterator<Item = (&'a Arc<State>, Progress, Changed)>,
+    ) {
         let mut view = lock(&self.view);
         *view = self.engine.db.snapshot();
-        for Moved { space, progress, keys } in moved {
+        for (space, progress, changed) in changes {
             *lock(&space.progress) = progress;
             let space = Space::new(self.clone(), space.clone());
-            space.add_up(&keys, progress.count, &view);
+            space.add_up(&changed, progress.sequence, &view);
             space.checkpoint_if_due();
         }
     }
 }
 
+impl Change {
+    fn inserted(&self) -> &[Aspect] {
+        match self {
+            Change::Insert(aspects, _) => aspects,
+            Change::Remove(_) => &[],
+        }
+    }
+}
+
 impl Queue {
-    /// Takes the lead, with what is queued as far as it fits a batch; each request fits by itself.
+    /// Takes the lead, with what is queued as far as it fits a batch; each request fits by itself. A
+    /// removal has a batch of its own.
     fn lead<'a>(&mut self, commits: &'a Commits) -> Lead<'a> {
         let (mut aspects, mut bytes) = (0, 0);
-        let fitting = self.waiting.iter().take_while(|request| {
-            aspects += request.aspects.len();
-            bytes += request.bytes;
-            aspects <= BATCH_ASPECTS && bytes <= BATCH_BYTES
+        let fitting = self.waiting.iter().take_while(|request| match &request.change {
+            Change::Remove(_) => false,
+            Change::Insert(inserted, size) => {
+                aspects += inserted.len();
+                bytes += size;
+                aspects <= BATCH_ASPECTS && bytes <= BATCH_BYTES
+            }
         });
-        let fitting = fitting.count();
+        let fitting = fitting.count().max(1);
         self.led = true;
         Lead { commits, requests: self.waiting.drain(..fitting).collect(), outcomes: Vec::new() }
     }
@@ -290,7 +389,7 @@ mod tests {
         let aspects = vec![aspect(0); BATCH_ASPECTS / 2];
         for (ticket, bytes) in [(0, 10), (1, 10), (2, 10), (3, BATCH_BYTES - 10), (4, 1)] {
             let (space, aspects) = (space.state.clone(), aspects.clone());
-            let request = Request { ticket, space, aspects, bytes };
+            let request = Request { ticket, space, change: Change::Insert(aspects, bytes) };
             lock(&commits.queue).waiting.push_back(request);
         }
         for (first, led) in [(0, 2), (2, 2), (4, 1)] {

@@ -1,7 +1,7 @@
 //! Aspects on disk, and what is known of them.
 //!
 //! A [`Store`] is one folder. It holds any number of [`Space`]s, the peers and settings of the node
-//! and, for each space, its aspects: durably, once [`Space::insert`] has returned, and for good. All
+//! and, for each space, its aspects: durably, once [`Space::insert`] has returned, until they are removed. All
 //! calls block and may be made from any thread; a server calls them away from the threads that
 //! serve its network, since a busy disk can take a second.
 //!
@@ -14,14 +14,15 @@
 //! |---|---|---|---|
 //! | `index` | space number u32, location u32, aspect hash 32 | local sequence number u64, publish time u64 (µs) | lists in ring order, "is it held", finding an aspect, finding an entry (by its location) |
 //! | `ids` | space number u32, first six bytes of the aspect hash, location u32 | nothing | finding an aspect by a short id, in a session |
-//! | `log` | space number u32, local sequence number u64 | canonical encoding of the aspect | what came after a point, the content |
+//! | `log` | space number u32, local sequence number u64 | canonical encoding of the aspect; or 255, location, hash and sequence number of one that was removed | what came after a point, the content |
 //! | `meta` | `s`, space number u32 | id, target arcs, held arcs, name | |
-//! | `meta` | `c`, space number u32 | count u64, bytes u64 | statistics, positions |
+//! | `meta` | `c`, space number u32 | last sequence number, count, bytes, sequence number of the last removal: u64 each | statistics, positions |
 //! | `meta` | `e`, space number u32 | up to 64 times epoch u64, start u64 | recognising positions |
 //! | `meta` | `p`, node id 32 | opaque | peers |
 //! | `meta` | `k`, text | opaque | settings of the node |
 //!
-//! The log is written in the order of its keys and never changed. The rows of an aspect and the
+//! The log is written in the order of its keys. An aspect is removed with its rows in all three, and the
+//! removal is logged. The rows of an aspect and the
 //! counters that include it are one atomic batch. The batch is synced before any reader can
 //! see it, so what shows is durable.
 //!

@@ -167,26 +167,72 @@ fn take_arcs(row: &mut &[u8]) -> Option<ArcSet> {
     (0..count).map(|_| span()).collect()
 }
 
-/// How much a space has stored. Sequence numbers begin at 1 and have no gaps, so the count is also
-/// the last one.
+/// How much a space has stored, and what it has come through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
+    /// The last sequence number. Each aspect that is stored gets one, from 1 on, and so does each that
+    /// is removed.
+    pub(crate) sequence: u64,
+    /// Aspects that are held.
     pub(crate) count: u64,
-    /// The sum of the lengths of the encodings.
+    /// The sum of the lengths of their encodings.
     pub(crate) bytes: u64,
+    /// The sequence number of the last removal; 0 where nothing was ever removed.
+    pub(crate) removed: u64,
 }
 
 impl Progress {
-    pub(crate) fn to_row(self) -> [u8; 16] {
-        let mut row = [0; 16];
-        row[..8].copy_from_slice(&self.count.to_be_bytes());
-        row[8..].copy_from_slice(&self.bytes.to_be_bytes());
+    pub(crate) fn to_row(self) -> [u8; 32] {
+        let mut row = [0; 32];
+        let numbers = [self.sequence, self.count, self.bytes, self.removed];
+        let (parts, _) = row.as_chunks_mut::<8>();
+        parts.iter_mut().zip(numbers).for_each(|(part, number)| *part = number.to_be_bytes());
         row
     }
 
+    /// In a store of format 1 nothing was ever removed, and its rows are shorter.
     pub(crate) fn parse(mut row: &[u8]) -> Option<Self> {
-        let progress = Self { count: row.try_get_u64().ok()?, bytes: row.try_get_u64().ok()? };
+        if row.len() == 16 {
+            let (count, bytes) = (row.get_u64(), row.get_u64());
+            return Some(Self { sequence: count, count, bytes, removed: 0 });
+        }
+        let mut number = || row.try_get_u64().ok();
+        let progress =
+            Self { sequence: number()?, count: number()?, bytes: number()?, removed: number()? };
         row.is_empty().then_some(progress)
+    }
+}
+
+/// In the log, the removal of an aspect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Removal {
+    pub(crate) key: AspectKey,
+    /// The sequence number that the aspect had.
+    pub(crate) sequence: u64,
+}
+
+impl Removal {
+    /// What such a row begins with, and no encoding of an aspect does.
+    const FORM: u8 = 0xff;
+
+    pub(crate) fn to_row(self) -> Vec<u8> {
+        let mut row = vec![Self::FORM];
+        row.put_u32(self.key.location.0);
+        row.put_slice(&self.key.hash.0);
+        row.put_u64(self.sequence);
+        row
+    }
+
+    /// `None` for everything else.
+    pub(crate) fn parse(mut row: &[u8]) -> Option<Self> {
+        if row.try_get_u8().ok()? != Self::FORM {
+            return None;
+        }
+        let location = Location(row.try_get_u32().ok()?);
+        let mut hash = AspectHash([0; 32]);
+        row.try_copy_to_slice(&mut hash.0).ok()?;
+        let sequence = row.try_get_u64().ok()?;
+        row.is_empty().then_some(Self { key: AspectKey { location, hash }, sequence })
     }
 }
 
@@ -195,7 +241,7 @@ impl Progress {
 pub(crate) struct Epoch {
     /// Random, and so unique.
     pub(crate) name: u64,
-    /// How many aspects there were when it began.
+    /// The last sequence number when it began.
     pub(crate) start: u64,
 }
 
@@ -254,9 +300,23 @@ mod tests {
         }
 
         #[test]
+        fn progress_and_removals_round_trip(numbers in any::<[u64; 4]>(), location in any::<u32>(), hash in any::<[u8; 32]>()) {
+            let [sequence, count, bytes, removed] = numbers;
+            let progress = Progress { sequence, count, bytes, removed };
+            prop_assert_eq!(Progress::parse(&progress.to_row()), Some(progress));
+            let key = AspectKey { location: Location(location), hash: AspectHash(hash) };
+            let removal = Removal { key, sequence };
+            prop_assert_eq!(Removal::parse(&removal.to_row()), Some(removal));
+            let (id, range) = (id_key(7, &key), id_range(7, &key.hash, &key.hash));
+            prop_assert!(range.contains(&id));
+            prop_assert_eq!(parse_id_key(&id).map(|(space, _, at)| (space, at)), Some((7, key.location)));
+        }
+
+        #[test]
         fn parsing_never_panics(row in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _ = (parse_index_key(&row), parse_log_key(&row), parse_epochs(&row));
             let _ = (SpaceRecord::parse(&row), Indexed::parse(&row), Progress::parse(&row));
+            let _ = (Removal::parse(&row), parse_id_key(&row));
         }
     }
 }

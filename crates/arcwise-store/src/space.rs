@@ -6,7 +6,7 @@ use std::{
 };
 
 use arcwise_proto::{
-    ArcSet, Aspect, AspectKey, EntryAddress, Location, SpaceId,
+    ArcSet, Aspect, AspectError, AspectKey, EntryAddress, Location, SpaceId,
     session::{self, Filter, Holdings, Position},
 };
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use fjall::{Readable, Snapshot};
 
 use crate::{
     Damage, Fault, Row, StoreError,
-    rows::{self, Arcs, Epoch, Indexed, Progress, SpaceNumber, SpaceRecord, meta},
+    rows::{self, Arcs, Epoch, Indexed, Progress, Removal, SpaceNumber, SpaceRecord, meta},
     store::{Inner, lock},
     sums::{Items, Summed},
 };
@@ -41,6 +41,21 @@ pub(crate) struct State {
     epochs: Vec<Epoch>,
 }
 
+/// A row of the log.
+pub(crate) enum Logged {
+    Aspect(Aspect),
+    Removal(Removal),
+}
+
+impl Logged {
+    pub(crate) fn parse(row: impl AsRef<[u8]> + Into<Bytes>) -> Result<Self, AspectError> {
+        match Removal::parse(row.as_ref()) {
+            Some(removal) => Ok(Self::Removal(removal)),
+            None => Aspect::decode(row.into()).map(Self::Aspect),
+        }
+    }
+}
+
 /// How much a space holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpaceStats {
@@ -48,7 +63,7 @@ pub struct SpaceStats {
     pub count: u64,
     /// Bytes of their canonical encodings together.
     pub bytes: u64,
-    /// Where the space's history stands; its count is `count`.
+    /// Where the space's history stands: its count is of everything ever stored or removed.
     pub position: Position,
 }
 
@@ -185,46 +200,83 @@ impl Space {
     /// number. They are all read into memory.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] names the first number whose aspect is not there or not as it was;
-    /// a caller that can do without it goes on after that. [`StoreError::Engine`].
+    /// [`StoreError::Damaged`] names the first number whose aspect is not as it was, or is not there
+    /// though nothing was ever removed; a caller that can do without it goes on after that.
+    /// [`StoreError::Engine`].
     pub fn since(&self, after: u64, limit: usize) -> Result<Vec<(u64, Aspect)>, StoreError> {
-        let last = self.progress().count.min(after.saturating_add(limit as u64));
-        if last <= after {
-            return Ok(Vec::new());
+        let Progress { sequence: last, removed, .. } = self.progress();
+        let mut aspects = Vec::new();
+        if last <= after || limit == 0 {
+            return Ok(aspects);
         }
         let snapshot = self.store.engine.db.snapshot();
-        let number = self.state.number;
-        let range = rows::log_key(number, after + 1)..=rows::log_key(number, last);
-        let mut rows = snapshot.range(&self.store.engine.log, range);
-        (after + 1..=last)
-            .map(|sequence| {
-                let row = Row::Log(sequence);
-                let logged = rows.next().map(|row| row.into_inner()).transpose();
-                let logged = logged.map_err(|e| self.failed(row, e))?;
-                let Some((key, encoding)) = logged else {
-                    return Err(self.damaged(row, Fault::NotLogged));
-                };
-                if *key != rows::log_key(number, sequence) {
-                    return Err(self.damaged(row, Fault::NotLogged));
+        let mut expected = after;
+        for logged in self.log_rows(&snapshot, after + 1, last) {
+            let (sequence, logged) = logged?;
+            expected += 1;
+            if sequence != expected {
+                if removed == 0 {
+                    return Err(self.damaged(Row::Log(expected), Fault::NotLogged));
                 }
-                let aspect = Aspect::decode(Bytes::from(encoding))
-                    .map_err(|e| self.damaged(row, Fault::NotAnAspect(e)))?;
+                expected = sequence;
+            }
+            if let Logged::Aspect(aspect) = logged {
                 // Only the index tells another aspect from the one that was stored here.
                 match self.indexed(&snapshot, &aspect.key())? {
-                    Some(indexed) if indexed.sequence == sequence => Ok((sequence, aspect)),
-                    _ => Err(self.damaged(row, Fault::NotIndexed)),
+                    Some(indexed) if indexed.sequence == sequence => {}
+                    _ => return Err(self.damaged(Row::Log(sequence), Fault::NotIndexed)),
                 }
-            })
-            .collect()
+                aspects.push((sequence, aspect));
+                if aspects.len() == limit {
+                    return Ok(aspects);
+                }
+            }
+        }
+        if expected < last && removed == 0 {
+            return Err(self.damaged(Row::Log(expected + 1), Fault::NotLogged));
+        }
+        Ok(aspects)
+    }
+
+    /// The rows of the log from `first` to `last`, with their sequence numbers.
+    pub(crate) fn log_rows(
+        &self,
+        snapshot: &Snapshot,
+        first: u64,
+        last: u64,
+    ) -> impl Iterator<Item = Result<(u64, Logged), StoreError>> {
+        let number = self.state.number;
+        let range = rows::log_key(number, first)..=rows::log_key(number, last.max(first));
+        let mut expected = first;
+        snapshot.range(&self.store.engine.log, range).map(move |row| {
+            let at = Row::Log(expected);
+            let (key, row) = row.into_inner().map_err(|e| self.failed(at, e))?;
+            let (_, sequence) =
+                rows::parse_log_key(&key).ok_or_else(|| self.damaged(at, Fault::Malformed))?;
+            expected = sequence + 1;
+            let logged = Logged::parse(row);
+            let logged =
+                logged.map_err(|e| self.damaged(Row::Log(sequence), Fault::NotAnAspect(e)))?;
+            Ok((sequence, logged))
+        })
     }
 
     /// How much there is, all of it durable. Kept in memory, so that asking costs nothing.
     pub fn stats(&self) -> SpaceStats {
-        let Progress { count, bytes } = self.progress();
-        SpaceStats { count, bytes, position: Position { epoch: self.epoch().name, count } }
+        let Progress { sequence, count, bytes, .. } = self.progress();
+        let position = Position { epoch: self.epoch().name, count: sequence };
+        SpaceStats { count, bytes, position }
     }
 
-    fn progress(&self) -> Progress {
+    /// The local sequence number that `position` stands for, if it is of this store's history.
+    pub(crate) fn of_history(&self, position: Position) -> Option<u64> {
+        let epochs = &self.state.epochs;
+        let at = epochs.iter().position(|epoch| epoch.name == position.epoch)?;
+        let end = epochs.get(at + 1).map_or_else(|| self.progress().sequence, |next| next.start);
+        (epochs[at].start..=end).contains(&position.count).then_some(position.count)
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
         *lock(&self.state.progress)
     }
 
@@ -300,9 +352,9 @@ impl Space {
         limit: usize,
     ) -> Result<Option<Vec<AspectKey>>, StoreError> {
         let Some(mut after) = filter.stored_after else { return Ok(None) };
-        let Progress { count, bytes } = self.progress();
-        let recent = count.saturating_sub(after);
-        if recent == 0 {
+        let Progress { sequence, count, bytes, .. } = self.progress();
+        let recent = sequence.saturating_sub(after);
+        if recent == 0 || count == 0 {
             return Ok(Some(Vec::new()));
         }
         // The unit is the time to read one index row, about 0.4 us. Measured in it, an aspect from
@@ -316,15 +368,16 @@ impl Space {
             return Ok(None);
         }
         let mut keys = Vec::new();
-        while after < count {
+        loop {
             // Few at once, since they bring their data along.
-            let part = match self.since(after, (count - after).min(16) as usize) {
+            let part = match self.since(after, 16) {
                 Ok(part) => part,
                 // Of no concern where only keys are asked for.
                 Err(StoreError::Damaged(_)) => return Ok(None),
                 Err(e) => return Err(e),
             };
-            after += part.len() as u64;
+            let Some((reached, _)) = part.last() else { break };
+            after = *reached;
             keys.extend(part.iter().filter_map(|(_, aspect)| {
                 let recent = filter.published_since.is_none_or(|since| aspect.published() >= since);
                 let key = aspect.key();
@@ -413,10 +466,8 @@ impl Holdings for Space {
     }
 
     fn resolve(&self, position: Position) -> Option<u64> {
-        let epochs = &self.state.epochs;
-        let at = epochs.iter().position(|epoch| epoch.name == position.epoch)?;
-        let end = epochs.get(at + 1).map_or_else(|| self.progress().count, |next| next.start);
-        (epochs[at].start..=end).contains(&position.count).then_some(position.count)
+        // What was removed may be wanted again, so what was compared before that counts no more.
+        self.of_history(position).filter(|count| *count >= self.progress().removed)
     }
 }
 

@@ -271,9 +271,9 @@ fn load_spaces(engine: &Engine) -> Result<Vec<Arc<State>>, OpenError> {
         let progress = progress.ok_or_else(|| damaged("counters", Fault::Malformed))?;
         // Were the counters behind the log, inserts would overwrite what is in it.
         let logged = last_sequence(engine, number)?;
-        if logged != progress.count {
-            let (counter, rows) = (progress.count, logged);
-            let fault = Fault::Miscounted { what: "aspects", counter, rows };
+        if logged != progress.sequence {
+            let (counter, rows) = (progress.sequence, logged);
+            let fault = Fault::Miscounted { what: "log rows", counter, rows };
             return Err(damaged("counters", fault));
         }
 
@@ -299,7 +299,7 @@ fn last_sequence(engine: &Engine, space: SpaceNumber) -> Result<u64, OpenError> 
 
 fn new_epoch(progress: Progress) -> Epoch {
     let name = getrandom::u64().expect("the operating system has randomness");
-    Epoch { name, start: progress.count }
+    Epoch { name, start: progress.sequence }
 }
 
 fn malformed(what: &'static str) -> Damage {

@@ -22,14 +22,14 @@ use std::{
 use arcwise_proto::{
     AspectHash, AspectKey,
     reconcile::{self, Sectors, checkpoint::STAMP},
-    session::{Holdings, Position, Snapshot},
+    session::{Position, Snapshot},
 };
 use fjall::Readable;
 
 use crate::{
     Space, StoreError,
     rows::{self, SpaceNumber},
-    space::State,
+    space::{Logged, State},
     store::{Inner, lock},
 };
 
@@ -54,6 +54,12 @@ impl Summed {
         let writing = Arc::default();
         Self { sectors: Sectors::new(), upto: 0, checkpoint: (0, 0), writing }
     }
+}
+
+/// What a batch has done to a space.
+pub(crate) enum Changed {
+    Added(Vec<AspectKey>),
+    Removed(Vec<AspectKey>),
 }
 
 /// The items of a space as they were when its [`Snapshot`] was taken.
@@ -112,11 +118,14 @@ impl Space {
         Snapshot { sectors, items: Items { space: self.clone(), snapshot: view.clone() } }
     }
 
-    /// Adds aspects that have become durable, the last of them with the sequence number `upto`.
-    /// `view` must show them.
-    pub(crate) fn add_up(&self, keys: &[AspectKey], upto: u64, view: &fjall::Snapshot) {
+    /// Brings the sums up to what has become durable, the last of it with the sequence number `upto`.
+    /// `view` must show it.
+    pub(crate) fn add_up(&self, keys: &Changed, upto: u64, view: &fjall::Snapshot) {
         let mut summed = lock(&self.state.summed);
-        keys.iter().for_each(|key| summed.sectors.insert(key));
+        match keys {
+            Changed::Added(keys) => keys.iter().for_each(|key| summed.sectors.insert(key)),
+            Changed::Removed(keys) => keys.iter().for_each(|key| summed.sectors.remove(key)),
+        }
         summed.upto = upto;
         // Where the disk cannot be read the sums are right even so, only slower to use.
         let items = Items { space: self.clone(), snapshot: view.clone() };
@@ -128,24 +137,34 @@ impl Space {
     pub(crate) fn sum_up(&self) {
         let summed = self.sums_from_checkpoint();
         *lock(&self.state.summed) = summed.unwrap_or_else(|| self.sums_from_index());
-        self.add_up(&[], self.stats().count, &self.store.engine.db.snapshot());
+        let upto = self.progress().sequence;
+        self.add_up(&Changed::Added(Vec::new()), upto, &self.store.engine.db.snapshot());
     }
 
     fn sums_from_checkpoint(&self) -> Option<Summed> {
         let (position, sectors) = self.read_checkpoint()?;
-        let mut upto = self.resolve(position)?;
-        let stats = self.stats();
+        let upto = self.of_history(position)?;
         // How many bytes there were then is not on record; it only says when the next one is due.
-        let checkpoint = (upto, stats.bytes);
+        let checkpoint = (upto, self.progress().bytes);
         let mut summed = Summed { sectors, checkpoint, ..Summed::empty() };
-        while upto < stats.count {
-            let after = self.since(upto, (stats.count - upto).min(64) as usize).ok()?;
-            for (sequence, aspect) in after {
-                summed.sectors.insert(&aspect.key());
-                upto = sequence;
+        let (last, removed) = (self.progress().sequence, self.progress().removed);
+        let snapshot = self.store.engine.db.snapshot();
+        let mut expected = upto;
+        for logged in self.log_rows(&snapshot, upto + 1, last).take_while(|_| upto < last) {
+            let (sequence, logged) = logged.ok()?;
+            expected += 1;
+            if sequence != expected && removed == 0 {
+                return None;
+            }
+            expected = sequence;
+            match logged {
+                Logged::Aspect(aspect) => summed.sectors.insert(&aspect.key()),
+                // One that was stored after the checkpoint is not in the log any more.
+                Logged::Removal(removal) if removal.sequence > upto => {}
+                Logged::Removal(removal) => summed.sectors.remove(&removal.key),
             }
         }
-        Some(summed)
+        (expected == last || removed > 0).then_some(summed)
     }
 
     fn sums_from_index(&self) -> Summed {

@@ -249,7 +249,8 @@ impl<I: Items<Error: Error>> Session<I> {
         // What goes over the wire, for both ends alike.
         let terms = Terms { arcs: terms.arcs.longest(MAX_ARCS), ..terms };
         let position = holdings.position();
-        let few = position.count.max(terms.peer_count) <= LIST_ITEMS;
+        let snapshot = holdings.snapshot();
+        let few = snapshot.sectors.count().max(terms.peer_count) <= LIST_ITEMS;
         if constraints == Constraints::default() && !few {
             let arcs = terms.arcs.clone();
             let open = Open {
@@ -259,7 +260,6 @@ impl<I: Items<Error: Error>> Session<I> {
                 stored_after: None,
                 position: None,
             };
-            let snapshot = holdings.snapshot();
             let (comparison, first) = Comparison::open(snapshot, open, terms.nonce, terms.limits)?;
             let list = List::Packets(Box::new(comparison));
             let mut this = Self::new(now, Role::Alice, terms, list, position, false);

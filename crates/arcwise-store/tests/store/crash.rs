@@ -21,6 +21,11 @@ fn batch(number: u64) -> Vec<arcwise_proto::Aspect> {
     (number * BATCH..(number + 1) * BATCH).map(|n| numbered(n, 3000 + n as usize % 4000)).collect()
 }
 
+/// Whether a batch is removed again once it is stored.
+fn removes(number: u64) -> bool {
+    number.is_multiple_of(5)
+}
+
 /// Not a test by itself: the process that gets killed.
 #[test]
 fn child() {
@@ -36,6 +41,9 @@ fn child() {
             scope.spawn(move || {
                 for number in (first + writer..).step_by(WRITERS as usize) {
                     assert_eq!(space.insert(batch(number)).unwrap(), [true; BATCH as usize]);
+                    if removes(number) {
+                        assert_eq!(space.remove(&keys(&batch(number))).unwrap(), [true; 2]);
+                    }
                     // Not `println`, which the test harness would keep back.
                     writeln!(std::io::stdout(), "stored {number}").unwrap();
                 }
@@ -48,7 +56,7 @@ fn child() {
 fn what_was_acknowledged_is_there_after_kill() {
     let folder = tempfile::tempdir().unwrap();
     drop(open_space(folder.path()));
-    let mut acknowledged = Vec::new();
+    let (mut acknowledged, mut removed) = (Vec::new(), Vec::new());
     for round in 0..10_u64 {
         let mut child = Command::new(env::current_exe().unwrap())
             .args(["--exact", "crash::child", "--nocapture"])
@@ -68,10 +76,13 @@ fn what_was_acknowledged_is_there_after_kill() {
         child.kill().unwrap();
         child.wait().unwrap();
 
-        acknowledged.extend(stored.into_iter().flat_map(|number| keys(&batch(number))));
+        let (gone, kept): (Vec<u64>, Vec<u64>) = stored.into_iter().partition(|n| removes(*n));
+        removed.extend(gone.into_iter().flat_map(|number| keys(&batch(number))));
+        acknowledged.extend(kept.into_iter().flat_map(|number| keys(&batch(number))));
         let (store, space) = open_space(folder.path());
         assert_sound(&store);
         assert!(space.stats().count >= acknowledged.len() as u64);
         assert_eq!(space.lacks(&acknowledged).unwrap(), [], "round {round}");
+        assert_eq!(space.lacks(&removed).unwrap(), removed, "round {round}");
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::common::*;
 use arcwise_proto::{
     Aspect, AspectKey, Time,
+    reconcile::Items as _,
     session::{Filter, Holdings},
 };
 use arcwise_store::Space;
@@ -12,35 +13,46 @@ use proptest::prelude::*;
 
 #[derive(Default)]
 struct Model {
-    sequences: BTreeMap<AspectKey, u64>,
-    log: Vec<Aspect>,
+    held: BTreeMap<AspectKey, (u64, Aspect)>,
+    sequence: u64,
+    removed: u64,
 }
 
 impl Model {
     fn insert(&mut self, aspect: &Aspect) -> bool {
-        let new = !self.sequences.contains_key(&aspect.key());
+        let new = !self.held.contains_key(&aspect.key());
         if new {
-            self.log.push(aspect.clone());
-            self.sequences.insert(aspect.key(), self.log.len() as u64);
+            self.sequence += 1;
+            self.held.insert(aspect.key(), (self.sequence, aspect.clone()));
         }
         new
+    }
+
+    fn remove(&mut self, key: &AspectKey) -> bool {
+        let held = self.held.remove(key).is_some();
+        if held {
+            self.sequence += 1;
+            self.removed = self.sequence;
+        }
+        held
     }
 
     fn list(&self, query: &Query) -> Vec<AspectKey> {
         let Query { first, last, filter, limit } = query;
         let passes = |key: &AspectKey, sequence: u64| {
-            let published = self.log[sequence as usize - 1].published();
+            let published = self.held[key].1.published();
             (*first..=*last).contains(key)
                 && filter.published_since.is_none_or(|since| published >= since)
                 && filter.stored_after.is_none_or(|after| sequence > after)
         };
-        let all = self.sequences.iter().filter(|(key, sequence)| passes(key, **sequence));
+        let all = self.held.iter().filter(|(key, (sequence, _))| passes(key, *sequence));
         all.map(|(key, _)| *key).take(*limit).collect()
     }
 
     fn since(&self, after: u64, limit: usize) -> Vec<(u64, Aspect)> {
-        let all = (1..).zip(self.log.iter().cloned());
-        all.filter(|(sequence, _)| *sequence > after).take(limit).collect()
+        let all: BTreeMap<u64, &Aspect> = self.held.values().map(|(s, a)| (*s, a)).collect();
+        let all = all.into_iter().filter(|(sequence, _)| *sequence > after);
+        all.take(limit).map(|(sequence, aspect)| (sequence, aspect.clone())).collect()
     }
 }
 
@@ -55,6 +67,7 @@ struct Query {
 #[derive(Clone, Debug)]
 enum Step {
     Insert(Vec<Aspect>),
+    Remove(Vec<AspectKey>),
     Reopen,
     Query(Query, u64),
 }
@@ -92,6 +105,7 @@ fn any_query() -> impl Strategy<Value = Query> {
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => prop::collection::vec(any_aspect(), 0..12).prop_map(Step::Insert),
+        2 => prop::collection::vec(any_key(), 0..6).prop_map(Step::Remove),
         1 => Just(Step::Reopen),
         6 => (any_query(), 0..60u64).prop_map(|(query, after)| Step::Query(query, after)),
     ]
@@ -99,16 +113,23 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 fn compare(space: &Space, model: &Model) {
     let stats = space.stats();
-    assert_eq!(stats.count, model.log.len() as u64);
-    assert_eq!(stats.bytes, model.log.iter().map(|a| a.encoding().len() as u64).sum::<u64>());
-    assert_eq!(stats.position, space.position());
-    assert_eq!(space.resolve(stats.position), Some(stats.count));
+    assert_eq!(stats.count, model.held.len() as u64);
+    let bytes = model.held.values().map(|(_, a)| a.encoding().len() as u64).sum::<u64>();
+    assert_eq!((stats.bytes, stats.position), (bytes, space.position()));
+    assert_eq!(stats.position.count, model.sequence);
+    assert_eq!(space.resolve(stats.position), Some(model.sequence));
     assert_eq!(space.since(0, usize::MAX).unwrap(), model.since(0, usize::MAX));
 
-    let entries: BTreeSet<_> = model.log.iter().map(Aspect::entry).collect();
+    let entries: BTreeSet<_> = model.held.values().map(|(_, a)| a.entry()).collect();
     for entry in entries.into_iter().chain([entry(2, false)]) {
-        let expected = model.log.iter().filter(|aspect| aspect.entry() == entry);
-        assert_eq!(space.entry(&entry).unwrap(), expected.cloned().collect::<Vec<_>>());
+        let all = model.since(0, usize::MAX).into_iter().map(|(_, aspect)| aspect);
+        let expected: Vec<_> = all.filter(|aspect| aspect.entry() == entry).collect();
+        assert_eq!(space.entry(&entry).unwrap(), expected);
+    }
+    let snapshot = space.snapshot();
+    assert_eq!(snapshot.sectors.count(), stats.count);
+    for key in model.held.keys() {
+        assert_eq!(snapshot.items.find(&key.hash, &key.hash).unwrap(), [*key]);
     }
 }
 
@@ -126,6 +147,13 @@ proptest! {
                     let expected: Vec<_> = aspects.iter().map(|a| model.insert(a)).collect();
                     prop_assert_eq!(space.insert(aspects).unwrap(), expected);
                 }
+                Step::Remove(keys) => {
+                    let before = space.position();
+                    let expected: Vec<_> = keys.iter().map(|key| model.remove(key)).collect();
+                    let resolved = Some(before.count).filter(|_| !expected.contains(&true));
+                    prop_assert_eq!(space.remove(&keys).unwrap(), expected);
+                    prop_assert_eq!(space.resolve(before), resolved);
+                }
                 Step::Reopen => {
                     drop((store, space));
                     (store, space) = open_space(folder.path());
@@ -137,7 +165,7 @@ proptest! {
                     prop_assert_eq!(listed, model.list(&query));
 
                     let ask = [*last, *first, *last];
-                    let get = |key: &AspectKey| model.sequences.get(key).map(|s| model.log[*s as usize - 1].clone());
+                    let get = |key: &AspectKey| model.held.get(key).map(|(_, a)| a.clone());
                     prop_assert_eq!(space.get(first).unwrap(), get(first));
                     let expected: Vec<_> = ask.iter().map(get).collect();
                     prop_assert_eq!(space.get_many(&ask).unwrap(), expected);
