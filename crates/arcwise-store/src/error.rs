@@ -28,15 +28,12 @@ pub enum OpenError {
         /// The newest format that this version reads.
         known: u32,
     },
-    /// The file `FORMAT` does not say what it should.
-    #[error(
-        "{} is not a store: its file FORMAT {what}; use another folder, or restore a backup",
-        .folder.display()
-    )]
+    /// What a store begins with is not there, or does not say what it should.
+    #[error("{}: {what}: restore a backup, or begin anew in another folder", .folder.display())]
     NotAStore {
         /// The folder that was to be opened.
         folder: PathBuf,
-        /// What is wrong with the file.
+        /// What is wrong with it.
         what: &'static str,
     },
     /// The folder or a file of ours in it cannot be used.
@@ -67,8 +64,9 @@ impl From<fjall::Error> for OpenError {
 pub enum StoreError {
     /// Too little room on the disk; nothing was written, and reads work as before.
     #[error(
-        "the disk is full: {free} bytes are free and {needed} are needed; \
-         make room, and what was refused can be stored again"
+        "the disk is full: {} are free and {} are needed; \
+         make room and store again (--min-free sets how much is kept free)",
+        Size(*.free), Size(*.needed)
     )]
     DiskFull {
         /// Bytes free on the disk.
@@ -78,10 +76,7 @@ pub enum StoreError {
         needed: u64,
     },
     /// What is on disk is not what was stored.
-    #[error(
-        "the store is damaged: {0}; \
-         check the disk and the whole store, then restore a backup or fetch the space anew"
-    )]
+    #[error("the store is damaged: {0}; see all that is, and what to do: arcwise store check")]
     Damaged(Damage),
     /// There is a space with this id already.
     #[error("space #{} exists already", .0.fingerprint())]
@@ -118,23 +113,91 @@ impl From<fjall::Error> for EngineError {
 
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &*self.0 {
-            fjall::Error::Poisoned => f.write_str(
-                "an earlier write to the disk failed and the store takes no more; \
-                 check the disk, then open the store again",
-            ),
-            fjall::Error::Io(error) => write!(
-                f,
-                "the disk failed: {error}; check it, and open the store again if writes fail"
-            ),
-            fjall::Error::InvalidVersion(_) => f.write_str(
-                "another version of the storage engine wrote the store; \
-                 use the version of arcwise that wrote it",
-            ),
-            error => write!(
-                f,
-                "the storage engine failed: {error}; open the store again, or restore a backup"
-            ),
+        let advice = match &*self.0 {
+            fjall::Error::Poisoned => "make room or check the disk, then restart the daemon",
+            fjall::Error::InvalidVersion(Some(_)) => "use the version of arcwise that wrote it",
+            error => match io_error(error).map(io::Error::kind) {
+                Some(kind) if is_full(kind) => "restart the daemon after making room",
+                Some(io::ErrorKind::PermissionDenied) => "see to whom they belong",
+                Some(kind) if !is_incomplete(kind) => "check the disk, then restart the daemon",
+                _ => "restore a backup, or begin anew in another folder",
+            },
+        };
+        write!(f, "{}; {advice}", Cause(&self.0))
+    }
+}
+
+/// What happened to the engine, in words of ours and without advice.
+struct Cause<'a>(&'a fjall::Error);
+
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fjall::LsmError::ChecksumMismatch;
+        if let Some(error) = io_error(self.0) {
+            return match error.kind() {
+                kind if is_full(kind) => f.write_str(
+                    "the disk is full, and the store takes no more until it is opened again",
+                ),
+                kind if is_incomplete(kind) => {
+                    f.write_str("a file of the store is missing or cut short")
+                }
+                io::ErrorKind::PermissionDenied => {
+                    write!(f, "the files of the store cannot be used: {error}")
+                }
+                _ => write!(f, "the disk failed: {error}"),
+            };
+        }
+        f.write_str(match self.0 {
+            fjall::Error::Poisoned => {
+                "an earlier write to the disk failed, and the store takes no more until it is \
+                 opened again"
+            }
+            fjall::Error::InvalidVersion(Some(_)) => {
+                "another version of the storage engine wrote the store"
+            }
+            fjall::Error::Locked => "another process has the store open",
+            fjall::Error::Storage(ChecksumMismatch { .. }) => {
+                "a file of the store is damaged: its checksum is wrong"
+            }
+            _ => "a file of the store is damaged",
+        })
+    }
+}
+
+/// What the operating system said, where the engine failed over that.
+fn io_error(error: &fjall::Error) -> Option<&io::Error> {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => Some(error),
+        _ => None,
+    }
+}
+
+fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether the disk works, but what should be on it is not.
+fn is_incomplete(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    matches!(kind, InvalidData | NotFound | UnexpectedEof)
+}
+
+/// A number of bytes, for people.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        let (mut value, mut unit) = (self.0 as f64, "B");
+        for larger in UNITS.into_iter() {
+            if value < 1024.0 {
+                break;
+            }
+            (value, unit) = (value / 1024.0, larger);
+        }
+        match value.fract() < 0.05 || value >= 100.0 {
+            true => write!(f, "{value:.0} {unit}"),
+            false => write!(f, "{value:.1} {unit}"),
         }
     }
 }
@@ -235,10 +298,80 @@ impl fmt::Display for Fault {
             Fault::OtherTime => f.write_str("is indexed with another publish time than it has"),
             Fault::SharedRow => f.write_str("shares its row of the log with another"),
             Fault::Malformed => f.write_str("is malformed"),
-            Fault::Unreadable(error) => write!(f, "cannot be read: {error}"),
+            Fault::Unreadable(error) => write!(f, "cannot be read: {}", Cause(&error.0)),
             Fault::NoSuchSpace => f.write_str("belongs to no space"),
             Fault::Miscounted { what, counter, rows } => {
                 write!(f, "says {counter} {what}, but there are {rows}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine(error: fjall::Error) -> String {
+        EngineError::from(error).to_string()
+    }
+
+    #[test]
+    fn sizes_for_people() {
+        let shown = [0, 1023, 1024, 1536, 40 << 20, 512 << 20, 1_234_567_890, u64::MAX];
+        let shown = shown.map(|bytes| Size(bytes).to_string());
+        assert_eq!(
+            shown,
+            ["0 B", "1023 B", "1 KiB", "1.5 KiB", "40 MiB", "512 MiB", "1.1 GiB", "16 EiB"]
+        );
+        let full = StoreError::DiskFull { free: 40 << 20, needed: 512 << 20 }.to_string();
+        assert!(full.contains("40 MiB are free and 512 MiB are needed"), "{full}");
+        assert!(full.contains("--min-free"), "{full}");
+    }
+
+    /// After these the engine takes no writes until it is opened again.
+    #[test]
+    fn a_disk_that_was_really_full_needs_a_restart() {
+        let io = || io::Error::from(io::ErrorKind::StorageFull);
+        for error in [
+            fjall::Error::Io(io()),
+            fjall::Error::Storage(fjall::LsmError::Io(io())),
+            fjall::Error::Poisoned,
+        ] {
+            let text = engine(error);
+            assert!(text.contains("restart the daemon") && text.contains("room"), "{text}");
+            assert!(!text.contains("store again"), "{text}");
+        }
+    }
+
+    #[test]
+    fn damage_is_told_in_words_of_ours_with_one_advice() {
+        use fjall::LsmError;
+        let eof = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        for error in [
+            fjall::Error::Storage(LsmError::Unrecoverable),
+            fjall::Error::Storage(LsmError::InvalidHeader("X")),
+            fjall::Error::Storage(LsmError::Io(eof())),
+            fjall::Error::InvalidVersion(None),
+            fjall::Error::Unrecoverable,
+        ] {
+            let error = EngineError::from(error);
+            let text = error.to_string();
+            assert!(
+                text.ends_with("; restore a backup, or begin anew in another folder"),
+                "{text}"
+            );
+            let row = Row::Record("counters");
+            let damage = Damage { space: None, row, fault: Fault::Unreadable(error) };
+            let damage = StoreError::Damaged(damage).to_string();
+            assert!(
+                damage.ends_with("; see all that is, and what to do: arcwise store check"),
+                "{damage}"
+            );
+            for text in [text, damage] {
+                assert_eq!(text.matches(';').count(), 1, "{text}");
+                for leak in ["Fjall", "Lsm", "Storage(", "Unrecoverable", "Invalid"] {
+                    assert!(!text.contains(leak), "{text}");
+                }
             }
         }
     }
