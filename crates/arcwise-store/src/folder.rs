@@ -6,6 +6,10 @@
 //! | `db/` | the engine's files |
 //! | `db.new/` | the same while they are first created |
 //! | `sums/` | checkpoints of the sums of spaces, which can be made anew from the rest |
+//!
+//! `db.new/` is there before `FORMAT` says anything, and until it becomes `db/`. So a folder that has
+//! a format and neither of the two has lost its store; a creation that was cut short never looks
+//! like that.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -61,6 +65,11 @@ pub(crate) fn claim(folder: &Path) -> Result<Claim, OpenError> {
     fs::create_dir_all(folder).map_err(|e| unusable(folder, e))?;
     let path = folder.join("FORMAT");
     let failed = |e| unusable(&path, e);
+    let not_a_store = |what| OpenError::NotAStore { folder: folder.to_owned(), what };
+    let (home, fresh) = (folder.join("db"), folder.join("db.new"));
+    if home.exists() && !path.exists() {
+        return Err(not_a_store("the store has no file FORMAT"));
+    }
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -76,21 +85,22 @@ pub(crate) fn claim(folder: &Path) -> Result<Claim, OpenError> {
     let mut line = Vec::new();
     (&file).take(64).read_to_end(&mut line).map_err(failed)?;
     // Empty, with nothing else there yet: new, or left so by a crash right after its creation.
-    if line.is_empty() && !folder.join("db").exists() {
+    if line.is_empty() && !home.exists() {
+        fs::create_dir_all(&fresh).map_err(|e| unusable(&fresh, e))?;
+        sync_folder(folder).map_err(|e| unusable(folder, e))?;
         let line = format!("{FORMAT_LINE}{KNOWN_FORMAT}\n");
         file.write_all(line.as_bytes()).map_err(failed)?;
         file.sync_all().map_err(failed)?;
-        sync_folder(folder).map_err(|e| unusable(folder, e))?;
         return Ok(Claim { file, format: KNOWN_FORMAT });
     }
-    let not_a_store = |what| OpenError::NotAStore { folder: folder.to_owned(), what };
     let version = str::from_utf8(&line)
         .ok()
         .and_then(|line| line.strip_suffix('\n')?.strip_prefix(FORMAT_LINE)?.parse().ok())
-        .ok_or_else(|| not_a_store("does not name a format"))?;
+        .ok_or_else(|| not_a_store("the file FORMAT does not name a format"))?;
     match version {
-        format @ 1..=KNOWN_FORMAT => Ok(Claim { file, format }),
-        0 => Err(not_a_store("names the format 0, which never was")),
+        format @ 1..=KNOWN_FORMAT if home.exists() || fresh.exists() => Ok(Claim { file, format }),
+        1..=KNOWN_FORMAT => Err(not_a_store("the store of this node is gone")),
+        0 => Err(not_a_store("the file FORMAT names the format 0, which never was")),
         found => {
             Err(OpenError::NewerFormat { folder: folder.to_owned(), found, known: KNOWN_FORMAT })
         }
@@ -140,10 +150,7 @@ fn fill_ids(engine: &Engine) -> Result<(), OpenError> {
 pub(crate) fn open_engine(folder: &Path, options: &Options) -> Result<Engine, OpenError> {
     let (home, fresh) = (folder.join("db"), folder.join("db.new"));
     if !home.exists() {
-        match fs::remove_dir_all(&fresh) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(unusable(&fresh, e)),
-            _ => {}
-        }
+        empty(&fresh).map_err(|e| unusable(&fresh, e))?;
         drop(open_at(&fresh, options)?);
         fs::rename(&fresh, &home).map_err(|e| unusable(&home, e))?;
         sync_folder(folder).map_err(|e| unusable(folder, e))?;
@@ -152,6 +159,18 @@ pub(crate) fn open_engine(folder: &Path, options: &Options) -> Result<Engine, Op
         fjall::Error::Locked => OpenError::Locked(folder.to_owned()),
         e => e.into(),
     })
+}
+
+/// Removes what is in a folder, and not the folder.
+fn empty(folder: &Path) -> io::Result<()> {
+    for child in fs::read_dir(folder)? {
+        let child = child?;
+        match child.file_type()?.is_dir() {
+            true => fs::remove_dir_all(child.path())?,
+            false => fs::remove_file(child.path())?,
+        }
+    }
+    Ok(())
 }
 
 fn open_at(path: &Path, options: &Options) -> fjall::Result<Engine> {

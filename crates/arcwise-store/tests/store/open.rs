@@ -64,6 +64,62 @@ fn an_interrupted_creation_is_begun_again() {
     assert!(open(folder.path()).space(&SPACE).is_some());
 }
 
+/// Wherever a creation is cut short, the next opening begins it again.
+#[test]
+fn a_creation_is_begun_again_from_every_step() {
+    let steps: [&[&str]; 5] = [
+        &[],
+        &["FORMAT"],
+        &["FORMAT", "db.new/"],
+        &["FORMAT=", "db.new/"],
+        &["FORMAT=", "db.new/0"],
+    ];
+    for step in steps {
+        let folder = tempfile::tempdir().unwrap();
+        for name in step {
+            let path = folder.path().join(name.trim_end_matches('='));
+            match *name {
+                "FORMAT=" => fs::write(folder.path().join("FORMAT"), "arcwise store, format 1\n"),
+                "db.new/" => fs::create_dir(path),
+                "db.new/0" => {
+                    fs::create_dir(folder.path().join("db.new")).and_then(|()| fs::write(path, "x"))
+                }
+                _ => fs::write(path, ""),
+            }
+            .unwrap();
+        }
+        drop(open_space(folder.path()));
+        assert!(open(folder.path()).space(&SPACE).is_some(), "{step:?}");
+    }
+}
+
+#[test]
+fn a_store_that_is_gone_is_no_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open_space(folder.path()));
+    let refused = |words: &str| {
+        let error = Store::open(folder.path(), options()).unwrap_err();
+        assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    };
+    let (db, away) = (folder.path().join("db"), folder.path().join("away"));
+    let format = folder.path().join("FORMAT");
+    fs::rename(&db, &away).unwrap();
+    for _ in 0..2 {
+        refused("the store of this node is gone: restore a backup");
+    }
+    assert!(!db.exists(), "nothing is made in its place");
+    fs::rename(&away, &db).unwrap();
+
+    let written = fs::read(&format).unwrap();
+    fs::remove_file(&format).unwrap();
+    for _ in 0..2 {
+        refused("has no file FORMAT");
+    }
+    fs::write(&format, written).unwrap();
+    assert!(open(folder.path()).space(&SPACE).is_some());
+}
+
 #[test]
 fn a_folder_that_cannot_be_one() {
     let folder = tempfile::tempdir().unwrap();
