@@ -49,7 +49,7 @@ pub use arcwise_proto::{
     session::{Report, Role},
     wire::Kind,
 };
-pub use arcwise_store::{SpaceStats, StoreError};
+pub use arcwise_store::{CheckReport, Damage, SpaceStats, StoreError};
 pub use config::Config;
 pub use error::{CreateError, JoinError, OpenError, RequestError, SyncError};
 pub use event::{Direction, Event, Frame, Source};

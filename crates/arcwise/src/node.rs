@@ -10,7 +10,7 @@ use std::{
 };
 
 use arcwise_proto::{ArcSet, AspectKey, AuthorKey, NodeId, SpaceId, Time, session::LocalSpace};
-use arcwise_store::{Store, StoreError};
+use arcwise_store::{CheckReport, Store, StoreError};
 use iroh::{
     Endpoint, RelayMode, RelayUrl, SecretKey,
     endpoint::{QuicTransportConfig, VarInt, presets},
@@ -332,6 +332,16 @@ impl Node {
         blocking(move || store.free_space()).await
     }
 
+    /// Reads the whole store and says what in it is not as it was written. Everything else goes on
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// Where the disk fails. What is merely damaged is in the report.
+    pub async fn check_store(&self) -> Result<CheckReport, StoreError> {
+        let store = self.running.store.clone();
+        blocking(move || store.check()).await
+    }
+
     /// Asks a connected peer for a sign of life; gives the time until it came.
     ///
     /// # Errors
@@ -474,8 +484,8 @@ async fn accept(inner: Arc<Inner>) {
 /// Where the addresses of the last start are kept.
 const LISTENING: &str = "listening";
 
-/// Listens where `config` says; where it leaves the port open, on that of last time if it is free,
-/// so that tickets stay good.
+/// Listens where `config` says; where it leaves the port open, on that of last time, so that tickets
+/// stay good. Where that is taken, on another one this time, and next time it is tried again.
 async fn bind(config: &Config, store: &Store, key: SecretKey) -> Result<Endpoint, OpenError> {
     let wanted = match config.listen.is_empty() {
         true => vec![SocketAddr::from(([0, 0, 0, 0], 0)), SocketAddr::from(([0u16; 8], 0))],
@@ -491,17 +501,31 @@ async fn bind(config: &Config, store: &Store, key: SecretKey) -> Result<Endpoint
             *same.unwrap_or(address)
         })
         .collect();
-    let endpoint = match bind_to(config, &again, key.clone()).await {
-        Err(_) if again != wanted => bind_to(config, &wanted, key).await,
-        result => result,
+    let listed = |addresses: &[SocketAddr]| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
-    let endpoint = endpoint.map_err(|reason| OpenError::Listen {
-        addresses: wanted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        reason,
-    })?;
-    let bound: String =
-        endpoint.bound_sockets().iter().map(|address| format!("{address}\n")).collect();
-    store.put_setting(LISTENING, bound.as_bytes())?;
+    let (endpoint, keep) = match bind_to(config, &again, key.clone()).await {
+        Err(_) if again != wanted => {
+            let endpoint = bind_to(config, &wanted, key).await;
+            if let Ok(endpoint) = &endpoint {
+                tracing::warn!(
+                    "{}, where this node listened last time, is taken; this time it listens on {}: \
+                     tickets that it gave before lead nowhere until it is started with its old port free",
+                    listed(&again),
+                    listed(&endpoint.bound_sockets()),
+                );
+            }
+            (endpoint, false)
+        }
+        result => (result, true),
+    };
+    let endpoint =
+        endpoint.map_err(|reason| OpenError::Listen { addresses: listed(&wanted), reason })?;
+    if keep {
+        let bound: String =
+            endpoint.bound_sockets().iter().map(|address| format!("{address}\n")).collect();
+        store.put_setting(LISTENING, bound.as_bytes())?;
+    }
     Ok(endpoint)
 }
 
