@@ -8,6 +8,7 @@ mod exit;
 mod files;
 mod objects;
 mod output;
+mod signals;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -27,7 +28,13 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    let Args { global, command } = Args::parse();
+    let Args { global, command } = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
+            return exit::bad_command_line(&error, json).into();
+        }
+    };
     log_to_stderr(&global);
     let output = Output { json: global.json, quiet: global.quiet };
     let exit = match data_folder(global.data).and_then(|data| {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arcwise::{Aspect, EntryAddress, Location, PublishError, Space, StoreError};
 use tokio::{runtime::Handle, task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::files::{NewAspect, ObjectName, Objects};
 
@@ -26,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) enum Error {
     #[error(transparent)]
     Publish(#[from] PublishError),
+    #[error("interrupted")]
+    Interrupted,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -35,11 +38,24 @@ pub(crate) enum Error {
 pub(crate) struct Local {
     space: Space,
     runtime: Handle,
+    /// Makes every further call fail.
+    interrupted: CancellationToken,
 }
 
 impl Local {
-    pub(crate) fn new(space: Space, runtime: Handle) -> Self {
-        Self { space, runtime }
+    pub(crate) fn new(space: Space, runtime: Handle, interrupted: CancellationToken) -> Self {
+        Self { space, runtime, interrupted }
+    }
+
+    fn call<T, E: Into<Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Error> {
+        // One that has begun goes on to its end: nothing of it is under way when it has returned.
+        match self.interrupted.is_cancelled() {
+            true => Err(Error::Interrupted),
+            false => self.runtime.block_on(work).map_err(E::into),
+        }
     }
 }
 
@@ -47,21 +63,21 @@ impl Objects for Local {
     type Error = Error;
 
     fn put(&self, aspects: Vec<NewAspect>) -> Result<(), Error> {
-        Ok(self.runtime.block_on(put(&self.space, aspects))?)
+        self.call(put(&self.space, aspects))
     }
 
     fn entry(&self, entry: &EntryAddress) -> Result<Vec<Aspect>, Error> {
-        Ok(self.runtime.block_on(self::entry(&self.space, *entry))?)
+        self.call(self::entry(&self.space, *entry))
     }
 
     fn missing(&self, objects: &[ObjectName]) -> Result<Vec<ObjectName>, Error> {
-        Ok(self.runtime.block_on(missing(&self.space, objects))?)
+        self.call(missing(&self.space, objects))
     }
 
     fn read(&self, names: &[ObjectName]) -> Result<Vec<Option<Aspect>>, Error> {
         let mut found = Vec::with_capacity(names.len());
         for piece in names.chunks(PIECE) {
-            found.extend(self.runtime.block_on(read(&self.space, piece))?);
+            found.extend(self.call(read(&self.space, piece))?);
         }
         Ok(found)
     }

@@ -46,6 +46,14 @@ fn ticket(home: &Home) -> String {
     home.run(["ticket"]).ok().trim_end().to_owned()
 }
 
+/// What a command that fails says with --json.
+#[track_caller]
+fn error_of(done: Done, exit: i32) -> Value {
+    let mut told: Value = serde_json::from_str(&done.fails(exit, &[])).unwrap();
+    assert_eq!(told["error"]["exit"], exit);
+    told["error"].take()
+}
+
 #[test]
 fn from_init_to_the_same_files_on_both_sides() {
     let (alice, bob) = (Home::empty(), Home::empty());
@@ -176,7 +184,8 @@ fn how_things_stand() {
     let known = alice.run(["peers", "--ping", "--json"]).json();
     let peer = &known["peers"][0];
     assert_eq!((&peer["id"], &peer["address"]), (&id.as_str().into(), &bobs.ready["listening"][0]));
-    assert!(peer["ping"]["Ok"].is_f64() && peer["agent"].as_str().unwrap().starts_with("arcwise/"));
+    assert!(peer["ping"]["Ok"].is_f64());
+    assert!(peer["agent"].as_str().unwrap().starts_with("arcwise/"));
     assert_eq!(peer["spaces"][0]["last_sync"]["in_sync"], true);
     let shown = alice.run(["peers", "--ping"]).ok();
     assert!(shown.contains("answered a ping") && shown.contains("in sync"), "{shown}");
@@ -225,7 +234,7 @@ fn how_things_stand() {
 fn without_a_daemon() {
     let home = Home::empty();
     home.run(["status"]).fails(3, &["there is no node", "arcwise init --data"]);
-    home.run(["serve"]).fails(1, &["there is no node", "arcwise init --data"]);
+    home.run(["serve"]).fails(3, &["there is no node", "arcwise init --data"]);
     assert!(!home.data().exists(), "nothing is made by accident");
     home.run(["init"]).ok();
     let commands: [&[&str]; 13] = [
@@ -265,12 +274,15 @@ fn without_a_daemon() {
 fn daemons_that_cannot_start_harm_nothing() {
     let home = Home::new();
     let mut daemon = home.serve();
-    home.run(["serve"]).fails(1, &["another process has the store", "a folder of its own"]);
+    home.run(["serve"]).fails(6, &["another process has the store", "a folder of its own"]);
+    assert_eq!(error_of(home.run(["serve", "--json"]), 6)["code"], "locked");
     home.run(["space", "create", "still here"]).ok();
 
     let other = Home::new();
     let taken = daemon.ready["listening"][0].as_str().unwrap();
-    other.run(["serve", "--listen", taken]).fails(1, &["cannot listen on", taken, "another port"]);
+    other.run(["serve", "--listen", taken]).fails(7, &["cannot listen on", taken, "another port"]);
+    let error = error_of(other.run(["serve", "--listen", taken, "--json"]), 7);
+    assert_eq!(error["code"], "port_in_use");
     // On a folder with a daemon that was started a moment ago, and is gone again, all is as before.
     let _daemon = other.serve();
     drop(_daemon);
@@ -279,12 +291,14 @@ fn daemons_that_cannot_start_harm_nothing() {
     let file = home.path("file");
     fs::write(&file, "").unwrap();
     let within = program(&file.join("node")).arg("init").output().unwrap();
-    Done::from(within).fails(1, &["cannot use"]);
+    let text = Done::from(within).fails(1, &["cannot use"]);
+    assert!(!text.contains("because"), "said twice: {text}");
 
     daemon.kill();
     let format = home.data().join("FORMAT");
     fs::write(&format, "arcwise store, format 99\n").unwrap();
-    home.run(["serve"]).fails(1, &["has format 99", "upgrade arcwise"]);
+    home.run(["serve"]).fails(10, &["has format 99", "upgrade arcwise"]);
+    assert_eq!(error_of(home.run(["serve", "--json"]), 10)["code"], "version");
     assert_eq!(fs::read(&format).unwrap(), b"arcwise store, format 99\n");
     fs::write(&format, "arcwise store, format 1\n").unwrap();
     let _daemon = home.serve();
@@ -323,7 +337,11 @@ fn the_second_signal_ends_it_at_once() {
     assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n", "the request is under way");
     daemon.signal("-INT");
     until("it shuts down", || !home.data().join("api.sock").exists());
-    daemon.signal("-INT");
+    // One that comes right after the first is taken for the same.
+    until("it ends", || {
+        daemon.signal("-INT");
+        daemon.has_ended()
+    });
     assert_eq!(daemon.wait().code(), Some(130));
     let _daemon = home.serve();
     home.run(["status"]).ok();
@@ -344,12 +362,14 @@ fn bad_input_is_told_plainly() {
     bob.run(["join", "hello"]).fails(2, &["not a ticket"]);
     bob.pipe(["join", "-"], b"").fails(2, &["not a ticket"]);
 
-    alice.run(["put", "not/there"]).fails(4, &["cannot read not/there", "No such file"]);
+    alice.run(["put", "not/there"]).fails(4, &["not/there does not exist"]);
     alice
         .run([OsStr::new("put"), file.as_os_str(), "--name".as_ref(), "x".as_ref()])
         .fails(2, &["stdin"]);
     alice.run(["put", "-"]).fails(2, &["--name"]);
-    alice.pipe(["put", "-", "--name", "a/b"], b"x").fails(1, &["another folder"]);
+    for name in ["a/b", "../x", "", ".."] {
+        alice.pipe(["put", "-", "--name", name], b"x").fails(2, &["--name", "such as notes.txt"]);
+    }
     let socket = alice.data().join("api.sock");
     alice.run([OsStr::new("put"), socket.as_os_str()]).fails(1, &["neither a file nor a folder"]);
 
@@ -447,7 +467,9 @@ fn a_full_disk_is_told_and_gets_better() {
         let all = u64::MAX.to_string();
         let _daemon = home.serve_with(["--listen", "127.0.0.1:0", "--min-free", &all]);
         let full = home.pipe(["put", "-", "--name", "more"], b"more");
-        full.fails(1, &["the disk is full", "make room"]);
+        full.fails(8, &["the disk is full", "iB are free and 16 EiB are needed", "--min-free"]);
+        let full = home.pipe(["put", "-", "--name", "more", "--json"], b"more");
+        assert_eq!(error_of(full, 8)["code"], "disk_full");
         assert_eq!(home.run(["ls", "--json"]).json().as_array().unwrap().len(), 1);
     }
     let _daemon = home.serve();
@@ -475,6 +497,15 @@ fn who_has_read_enough_is_no_trouble() {
 
 #[test]
 fn an_interrupted_get_leaves_nothing() {
+    a_get_ended_by("-INT", 130, "interrupted");
+}
+
+#[test]
+fn a_terminated_get_leaves_nothing() {
+    a_get_ended_by("-TERM", 143, "terminated");
+}
+
+fn a_get_ended_by(signal: &str, code: i32, word: &str) {
     let home = Home::new();
     let daemon = home.serve();
     home.run(["space", "create", "x"]).ok();
@@ -502,8 +533,8 @@ fn an_interrupted_get_leaves_nothing() {
         partial.is_some_and(|partial| fs::read_dir(partial.unwrap().path()).unwrap().count() > 0)
     });
     let id = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-    Done::from(child.wait_with_output().unwrap()).fails(130, &["interrupted"]);
+    assert!(std::process::Command::new("kill").args([signal, &id]).status().unwrap().success());
+    Done::from(child.wait_with_output().unwrap()).fails(code, &[word]);
     assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
     drop((asks, answers, daemon));
     let _ = forward.join().unwrap();
@@ -595,4 +626,59 @@ fn other_requests_are_refused_in_the_same_form() {
     assert_eq!(ask("POST /v1/missing"), (400, "bad_request".into()));
     assert_eq!(ask("GET /v1/entry?address=xyz"), (400, "bad_request".into()));
     assert_eq!(ask("POST /v1/aspects?space=y"), (404, "not_found".into()));
+}
+
+#[test]
+fn nobody_there_who_may_have_it() {
+    let Pair { alice, bob: _bob, alices, mut bobs } = pair();
+    bobs.kill();
+    until("the peer is gone", || alices.get("/v1/peers")["peers"] == Value::Array(Vec::new()));
+    for command in ["get", "cat", "ls"] {
+        alice.run([command, NOWHERE]).fails(5, &["not held here", "none answers"]);
+    }
+    assert_eq!(error_of(alice.run(["get", NOWHERE, "--json"]), 5)["code"], "not_reached");
+}
+
+#[test]
+fn garbage_in_the_data_folder() {
+    let home = Home::new();
+    {
+        let _daemon = home.serve();
+        home.run(["space", "create", "notes"]).ok();
+    }
+    let data = home.data();
+    let (db, format, key) = (data.join("db"), data.join("FORMAT"), data.join("key"));
+    let refused = |code: i32, words: &[&str]| {
+        let text = home.run(["serve"]).fails(code, words);
+        for leak in ["because", "Fjall", "Invalid", "Storage("] {
+            assert!(!text.contains(leak), "{text}");
+        }
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let error = error_of(home.run(["serve", "--json"]), code);
+        assert!(code != 9 || error["code"] == "damaged", "{error}");
+    };
+
+    fs::rename(&db, data.join("away")).unwrap();
+    refused(9, &["the store of this node is gone: restore a backup, or begin anew"]);
+    fs::rename(data.join("away"), &db).unwrap();
+
+    let written = fs::read(&format).unwrap();
+    fs::remove_file(&format).unwrap();
+    refused(9, &["has no file FORMAT"]);
+    fs::write(&format, "hello\n").unwrap();
+    refused(9, &["does not name a format"]);
+    fs::write(&format, written).unwrap();
+
+    let version = db.join("version");
+    let written = fs::read(&version).unwrap();
+    fs::write(&version, "garbage").unwrap();
+    refused(9, &["a file of the store is damaged; restore a backup"]);
+    fs::write(&version, written).unwrap();
+
+    let written = fs::read(&key).unwrap();
+    fs::write(&key, "garbage").unwrap();
+    refused(9, &["not 64 hexadecimal digits"]);
+    fs::write(&key, written).unwrap();
+    let _daemon = home.serve();
+    assert!(home.run(["space", "list"]).ok().contains("notes"));
 }

@@ -8,6 +8,8 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::exit::{io_cause, is_full};
+
 /// The body of every answer that is not a success.
 #[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -33,6 +35,8 @@ pub(crate) enum Code {
     Forbidden,
     /// Too little room on the disk; nothing was written.
     DiskFull,
+    /// What is on disk is not what was stored.
+    Damaged,
     /// The store failed.
     Store,
     /// The daemon is shutting down.
@@ -53,6 +57,16 @@ impl Error {
 }
 
 impl Code {
+    pub(crate) fn of_store(error: &StoreError) -> Self {
+        match error {
+            StoreError::DiskFull { .. } => Code::DiskFull,
+            StoreError::SpaceExists(_) => Code::Exists,
+            StoreError::Damaged(_) => Code::Damaged,
+            StoreError::Engine(error) if io_cause(error).is_some_and(is_full) => Code::DiskFull,
+            StoreError::Engine(_) => Code::Store,
+        }
+    }
+
     fn status(self) -> StatusCode {
         match self {
             Code::BadRequest => StatusCode::BAD_REQUEST,
@@ -61,7 +75,7 @@ impl Code {
             Code::Forbidden => StatusCode::FORBIDDEN,
             Code::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
             Code::NotConnected | Code::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-            Code::Store | Code::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+            Code::Damaged | Code::Store | Code::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
@@ -74,12 +88,7 @@ impl IntoResponse for Error {
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
-        let code = match &error {
-            StoreError::DiskFull { .. } => Code::DiskFull,
-            StoreError::SpaceExists(_) => Code::Exists,
-            StoreError::Damaged(_) | StoreError::Engine(_) => Code::Store,
-        };
-        Self::new(code, error.to_string())
+        Self::new(Code::of_store(&error), error.to_string())
     }
 }
 

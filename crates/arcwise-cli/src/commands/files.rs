@@ -1,24 +1,25 @@
 //! Files in and out of a space.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use arcwise::EntryAddress;
 use serde_json::{Value, json};
-use tokio::{
-    runtime::Handle,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::runtime::Handle;
 
 use super::Context;
 use crate::{
     api::{
-        self, Space,
+        self, Client, Peers, Ping, Space,
         client::{self, Remote},
     },
     args::{Get, InSpace, Put, What},
-    exit::{Exit, Usage},
+    exit::{Exit, NotReached, Usage},
     files::{self, Entry, Item, Listed, Name, Node, SkipReason, Totals, printable, printable_path},
     output::{Output, bytes, count, local_time, rfc3339, table},
+    signals::stop_at_signals,
 };
 
 /// Fewest digits of an address that are shown.
@@ -28,7 +29,13 @@ pub(super) async fn put(args: Put, context: Context<'_>) -> anyhow::Result<Exit>
     let output = context.output;
     let stdin = args.path.as_os_str() == "-";
     let name = match (args.name, stdin) {
-        (Some(name), true) => name,
+        (Some(name), true) => {
+            // Before anything is read.
+            Name::parse(name.as_str()).map_err(|error| {
+                Usage(format!("--name: {error}; give a plain name, such as notes.txt"))
+            })?;
+            name
+        }
         (None, _) => String::new(),
         (Some(_), false) => {
             let text = "--name is for what comes from stdin; a file or folder keeps its own name";
@@ -88,10 +95,11 @@ pub(super) async fn get(args: Get, context: Context<'_>) -> anyhow::Result<Exit>
         (one, other) => one.or(other),
     };
     let (what, destination) = (args.what.address, args.path);
+    let (data, space) = (context.data, args.space.clone());
     let objects = open(context, args.space).await?;
-    let interrupted = objects.interrupted.clone();
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut work = tokio::task::spawn_blocking(move || {
+    // A signal makes it give up in good order, so that nothing half done stays behind.
+    let signals = stop_at_signals(objects.interrupted.clone())?;
+    let work = tokio::task::spawn_blocking(move || {
         let address = files::resolve(&objects, &what)?;
         let destination = match destination {
             Some(destination) => destination,
@@ -100,18 +108,10 @@ pub(super) async fn get(args: Get, context: Context<'_>) -> anyhow::Result<Exit>
         let bar = output.files("getting");
         files::get(&objects, address, sub.as_deref(), &destination, &|done| bar.show(done))
     });
-    // Ctrl-C makes it give up in good order, so that nothing half done stays behind; a second one
-    // ends it at once.
-    let restored = loop {
-        tokio::select! {
-            restored = &mut work => break restored??,
-            _ = interrupt.recv() => {
-                if interrupted.is_cancelled() {
-                    std::process::exit(Exit::Interrupted as i32);
-                }
-                interrupted.cancel();
-            }
-        }
+    let restored = match (work.await?, signals.first()) {
+        (Ok(restored), _) => restored,
+        (Err(_), Some(signal)) => return Err(signal.into()),
+        (Err(error), None) => return Err(explained(error, data, space).await),
     };
     let skipped: Vec<_> = restored.skipped_links.iter().map(|path| printable_path(path)).collect();
     for link in &skipped {
@@ -300,14 +300,42 @@ async fn open(context: Context<'_>, space: InSpace) -> Result<Remote, client::Er
     Ok(Remote::new(context.client, space.fingerprint, Handle::current()))
 }
 
+/// What is missing may be with a peer that is not connected; where none is, that is the trouble.
+async fn explained(error: files::Error, data: &Path, space: InSpace) -> anyhow::Error {
+    if !matches!(error, files::Error::Missing(_)) {
+        return error.into();
+    }
+    let client = Client::new(data);
+    let asked = async {
+        let space: Space = client.get("/v1/space", api::InSpace::from(space)).await?;
+        let peers: Peers = client.get("/v1/peers", Ping { ping: false }).await?;
+        Ok::<_, client::Error>((space.peers, peers.unreachable.len() as u64))
+    };
+    match asked.await {
+        Ok((0, away @ 1..)) => {
+            let away = count(away, "peer");
+            let text = format!(
+                "{error}.\nNo peer in this space is connected: {away} known, none answers; see: \
+                 arcwise peers"
+            );
+            NotReached(text).into()
+        }
+        _ => error.into(),
+    }
+}
+
 /// Runs file work against a space of the daemon, on a thread that may wait.
 async fn with_objects<T: Send + 'static>(
     context: Context<'_>,
     space: InSpace,
     work: impl FnOnce(&Remote) -> Result<T, files::Error> + Send + 'static,
 ) -> anyhow::Result<T> {
+    let (data, again) = (context.data, space.clone());
     let objects = open(context, space).await?;
-    Ok(tokio::task::spawn_blocking(move || work(&objects)).await??)
+    match tokio::task::spawn_blocking(move || work(&objects)).await? {
+        Ok(done) => Ok(done),
+        Err(error) => Err(explained(error, data, again).await),
+    }
 }
 
 #[cfg(test)]

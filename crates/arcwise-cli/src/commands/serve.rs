@@ -1,33 +1,31 @@
 //! The daemon.
 
-use std::{io, path::Path, process};
+use std::{path::Path, process};
 
 use anyhow::Context as _;
 use arcwise::{Config, Node};
 use jiff::Zoned;
 use serde::Serialize;
 use serde_json::json;
-use tokio::{
-    io::AsyncWriteExt,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
 use super::peers::took;
 use crate::{
-    api::{Event, Feed, Server, Source, client::shell_word},
+    api::{
+        Event, Feed, Server, Source,
+        client::{self, shell_word},
+    },
     args::Serve,
     exit::{Exit, Stdout},
     files::printable,
     output::{Output, count},
+    signals::stop_at_signals,
 };
 
 pub(super) async fn serve(args: Serve, data: &Path, output: Output) -> anyhow::Result<Exit> {
     if !Node::exists(data) {
-        anyhow::bail!(
-            "there is no node in {data}; make one with: arcwise init --data {data}",
-            data = shell_word(data)
-        );
+        return Err(client::Error::NoNode(data.to_owned()).into());
     }
     warn_of_readers(data);
     let stop = CancellationToken::new();
@@ -64,26 +62,6 @@ fn warn_of_readers(data: &Path) {
             "other users can look into the data folder; to keep them out: chmod 700 {word}"
         );
     }
-}
-
-/// The first signal asks for an orderly end, the second for an end.
-fn stop_at_signals(stop: CancellationToken) -> anyhow::Result<()> {
-    let signals =
-        || Ok::<_, io::Error>((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?));
-    let (mut interrupt, mut terminate) = signals().context("cannot listen for signals")?;
-    tokio::spawn(async move {
-        loop {
-            let number = tokio::select! {
-                _ = interrupt.recv() => 2,
-                _ = terminate.recv() => 15,
-            };
-            if stop.is_cancelled() {
-                process::exit(128 + number);
-            }
-            stop.cancel();
-        }
-    });
-    Ok(())
 }
 
 /// Says who and where the node is. The last line comes when commands are answered.

@@ -9,6 +9,7 @@ use std::{
 
 use arcwise::{AspectKey, Space};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 /// Differences listed by name, at most.
 const MAX_LISTED: usize = 20;
@@ -24,6 +25,9 @@ pub(crate) struct Comparison {
     pub(crate) files: usize,
     /// The first differences found.
     pub(crate) differences: Vec<Difference>,
+    /// It is to end half-way.
+    #[serde(skip)]
+    stop: CancellationToken,
 }
 
 #[derive(Debug, Serialize)]
@@ -33,6 +37,17 @@ pub(crate) struct Difference {
 }
 
 impl Comparison {
+    pub(crate) fn new(stop: CancellationToken) -> Self {
+        Self { stop, ..Self::default() }
+    }
+
+    fn go_on(&self) -> io::Result<()> {
+        match self.stop.is_cancelled() {
+            true => Err(io::ErrorKind::Interrupted.into()),
+            false => Ok(()),
+        }
+    }
+
     fn differs(&mut self, what: impl Into<String>, problem: impl Into<String>) {
         if self.differences.len() < MAX_LISTED {
             self.differences.push(Difference { what: what.into(), problem: problem.into() });
@@ -45,6 +60,7 @@ impl Comparison {
         for (here, there, name) in [(ours, theirs, "Bob"), (theirs, ours, "Alice")] {
             let mut after = 0;
             loop {
+                self.go_on()?;
                 let piece = here.since(after, PIECE).await?;
                 let Some((last, _)) = piece.last() else { break };
                 after = *last;
@@ -67,6 +83,7 @@ impl Comparison {
 
     /// A restored folder against the one that was shared: names, kinds, content, executable bits.
     pub(crate) fn trees(&mut self, source: &Path, restored: &Path) -> io::Result<()> {
+        self.go_on()?;
         let (ours, theirs) = (children(source)?, children(restored)?);
         for name in ours.keys().filter(|name| !theirs.contains_key(*name)) {
             self.differs(source.join(name).display().to_string(), "was not restored");

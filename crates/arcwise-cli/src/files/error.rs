@@ -14,6 +14,8 @@ use super::{
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     // This machine's disk and pipes.
+    #[error("{} does not exist", printable_path(.0))]
+    NotThere(PathBuf),
     #[error("cannot read {}; nothing was recorded: make it readable or move it away, and put again", printable_path(.path))]
     Read { path: PathBuf, source: io::Error },
     #[error("cannot write {}", printable_path(.path))]

@@ -99,7 +99,10 @@ pub(super) fn put_sized<O: Objects>(
     sizes: Sizes,
 ) -> Result<Put, Error> {
     let unreadable = |source| Error::Read { path: path.to_owned(), source };
-    let metadata = fs::metadata(path).map_err(unreadable)?;
+    let metadata = fs::metadata(path).map_err(|source| match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Error::NotThere(path.to_owned()),
+        _ => unreadable(source),
+    })?;
     let name = own_name(path)?;
     let total = OnceLock::new();
     let mut putting = Putting::new(objects, progress, &total, sizes);

@@ -241,7 +241,7 @@ fn special_files_are_skipped_and_reported() {
     let (folder, _) = try_get(&memory, done.address).unwrap();
     assert_eq!(names(&folder.path().join("out")), ["file".into()].into());
     assert!(matches!(put(&memory, &top.join("socket"), &quiet), Err(Error::NotRegular(_))));
-    assert!(matches!(put(&memory, &top.join("none"), &quiet), Err(Error::Read { .. })));
+    assert!(matches!(put(&memory, &top.join("none"), &quiet), Err(Error::NotThere(_))));
 }
 
 /// A file that opens and cannot be read, whoever runs the test.
