@@ -6,12 +6,13 @@ mod commands;
 mod demo;
 mod exit;
 mod files;
+mod log;
 mod objects;
 mod output;
 mod signals;
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -19,10 +20,9 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 use crate::{
-    args::{Args, Global},
+    args::Args,
     exit::{Exit, Usage},
     output::Output,
 };
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
             return exit::bad_command_line(&error, json).into();
         }
     };
-    log_to_stderr(&global);
+    log::start(&global);
     let output = Output { json: global.json, quiet: global.quiet };
     let exit = match data_folder(global.data).and_then(|data| {
         let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
@@ -73,20 +73,4 @@ fn data_folder(wanted: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     };
     let absolute = std::path::absolute(&folder);
     absolute.map_err(|error| Usage(format!("--data “{}”: {error}", folder.display())).into())
-}
-
-fn log_to_stderr(global: &Global) {
-    let directives = match (global.quiet, global.verbose) {
-        (true, _) => "error",
-        (_, 0) => "error,arcwise=warn,arcwise_store=warn",
-        (_, 1) => "warn,arcwise=info,arcwise_store=info",
-        _ => "info,arcwise=debug,arcwise_store=debug,arcwise_proto=debug",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives));
-    let ansi = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(ansi)
-        .init();
 }

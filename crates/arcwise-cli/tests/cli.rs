@@ -629,6 +629,27 @@ fn other_requests_are_refused_in_the_same_form() {
 }
 
 #[test]
+fn a_port_that_is_taken_is_used_again_later() {
+    let home = Home::new();
+    let address = {
+        let daemon = home.serve();
+        daemon.ready["listening"][0].as_str().unwrap().to_owned()
+    };
+    {
+        let _taken = std::net::UdpSocket::bind(&address).unwrap();
+        let daemon = home.serve();
+        assert_ne!(daemon.ready["listening"][0], address.as_str());
+        let status = home.run(["status", "--json"]).json();
+        let warning = status["warnings"][0].as_str().unwrap();
+        assert!(warning.contains(&address) && warning.contains("tickets"), "{warning}");
+        assert!(home.run(["status"]).ok().contains("warning     127.0.0.1:"));
+    }
+    let daemon = home.serve();
+    assert_eq!(daemon.ready["listening"][0], address.as_str());
+    assert_eq!(home.run(["status", "--json"]).json()["warnings"], serde_json::json!([]));
+}
+
+#[test]
 fn nobody_there_who_may_have_it() {
     let Pair { alice, bob: _bob, alices, mut bobs } = pair();
     bobs.kill();

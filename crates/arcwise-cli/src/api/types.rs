@@ -40,6 +40,9 @@ pub(crate) struct Status {
     pub(crate) running_seconds: f64,
     pub(crate) listening: Vec<SocketAddr>,
     pub(crate) disk: Disk,
+    /// What was warned of when the daemon started.
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
     pub(crate) spaces: Vec<Space>,
     #[serde(flatten)]
     pub(crate) peers: Peers,

@@ -41,6 +41,9 @@ fn told(status: &Status) -> String {
         format!("listening   {}", listening.join(", ")),
         format!("connected   {}", connected(status)),
     ];
+    lines.extend(
+        status.warnings.iter().map(|text| format!("warning     {}", printable(text.as_bytes()))),
+    );
     match status.spaces.is_empty() {
         true => lines.push(format!("spaces      none: {NO_SPACE}")),
         false => {

@@ -31,6 +31,7 @@ use super::{
     Code, Error, InSpace, MAX_REQUEST,
     socket::{self, Caller, Shown},
 };
+use crate::log;
 
 /// How long requests under way may take once the daemon is to stop.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
@@ -58,6 +59,8 @@ struct Shared {
     /// Gone when the daemon stops.
     node: Mutex<Option<Node>>,
     data: PathBuf,
+    /// Of when the daemon started.
+    warnings: Vec<String>,
     stop: CancellationToken,
     /// The node has given up its folder.
     stopped: CancellationToken,
@@ -73,6 +76,7 @@ impl Server {
         let daemon = Daemon(Arc::new(Shared {
             node: Mutex::new(Some(node.clone())),
             data: data.to_owned(),
+            warnings: log::warnings(),
             stop: stop.clone(),
             stopped: CancellationToken::new(),
             running: TaskTracker::new(),

@@ -21,6 +21,7 @@ pub(super) async fn status(State(daemon): State<Daemon>) -> Answer<Status> {
         running_seconds: status.running_for.as_secs_f64(),
         listening: status.listening,
         disk: Disk { used, free },
+        warnings: daemon.0.warnings.clone(),
         spaces: status.spaces.iter().map(told).collect(),
         peers: told_peers(&node),
     }))
