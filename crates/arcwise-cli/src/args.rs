@@ -99,6 +99,9 @@ pub(crate) enum Command {
         space: InSpace,
     },
     Sync(Sync),
+    /// What the node keeps on its disk
+    #[command(subcommand, arg_required_else_help = true)]
+    Store(StoreCommand),
     /// Who is connected, how well, and what they hold
     Peers {
         /// Ask each for a sign of life, and show how long it took
@@ -150,6 +153,16 @@ pub(crate) enum SpaceCommand {
         #[command(flatten)]
         space: InSpace,
     },
+}
+
+#[derive(clap::Subcommand, Debug)]
+pub(crate) enum StoreCommand {
+    /// Read all of it, and say what is damaged
+    ///
+    /// Checks that each aspect is what its hash says, and that index, log and counters agree. Where
+    /// a daemon runs it does that, and goes on with everything else meanwhile. The exit code is 9
+    /// where something is damaged.
+    Check,
 }
 
 #[derive(clap::Args, Clone, Debug)]

@@ -703,3 +703,54 @@ fn garbage_in_the_data_folder() {
     let _daemon = home.serve();
     assert!(home.run(["space", "list"]).ok().contains("notes"));
 }
+
+#[test]
+fn a_store_can_be_checked() {
+    let home = Home::empty();
+    home.run(["store", "check"]).fails(3, &["there is no node"]);
+    home.run(["init"]).ok();
+    {
+        let _daemon = home.serve();
+        home.run(["space", "create", "notes"]).ok();
+        // More than stays in the engine's memory and journals.
+        home.pipe(["put", "-", "--name", "large"], &noise(1, 40 << 20)).ok();
+        let told = home.run(["store", "check", "--json"]).json();
+        assert_eq!((&told["sound"], &told["damage_count"]), (&true.into(), &0.into()));
+        home.run(["stop"]).ok();
+    }
+    let shown = home.run(["store", "check"]).ok();
+    assert!(shown.contains("sound aspects") && shown.contains("nothing is damaged"), "{shown}");
+
+    // One bit in the middle of the largest file that is no journal.
+    let mut files = Vec::new();
+    let mut folders = vec![home.data().join("db")];
+    while let Some(folder) = folders.pop() {
+        for child in fs::read_dir(folder).unwrap() {
+            let (path, metadata) =
+                child.map(|child| (child.path(), child.metadata().unwrap())).unwrap();
+            match metadata.is_dir() {
+                true => folders.push(path),
+                false if path.extension().is_some_and(|end| end == "jnl") => {}
+                false => files.push((metadata.len(), path)),
+            }
+        }
+    }
+    let (length, file) = files.into_iter().max().unwrap();
+    assert!(length > 1 << 20, "{} is small", file.display());
+    let mut content = fs::read(&file).unwrap();
+    content[length as usize / 2] ^= 1;
+    fs::write(&file, content).unwrap();
+
+    let (shown, advice) = home.run(["store", "check"]).exit(9);
+    assert!(shown.starts_with("log row ") || shown.starts_with("aspect "), "{shown}");
+    assert!(shown.contains("1 damage.") && shown.contains("cannot be read"), "{shown}");
+    assert!(advice.contains("restore a backup"), "{advice}");
+    let _daemon = home.serve();
+    let (told, _) = home.run(["store", "check", "--json"]).exit(9);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&told["sound"], &told["damage_count"]), (&false.into(), &1.into()));
+    assert_eq!(told["damages"].as_array().unwrap().len(), 1);
+    let address = home.run(["ls", "--json"]).json()[0]["address"].as_str().unwrap().to_owned();
+    let text = home.run(["get", &address, "out"]).fails(9, &["arcwise store check"]);
+    assert!(!text.contains("Fjall") && !text.contains("Checksum"), "{text}");
+}

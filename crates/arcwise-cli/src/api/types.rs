@@ -253,6 +253,43 @@ pub(crate) struct Synced {
     pub(crate) outcome: Outcome,
 }
 
+/// What a check of the store has found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Checked {
+    pub(crate) sound: bool,
+    /// Sound aspects in all spaces, and their bytes.
+    pub(crate) aspects: u64,
+    pub(crate) bytes: u64,
+    pub(crate) seconds: f64,
+    /// How much is damaged, and what: the first thousand of it.
+    pub(crate) damage_count: u64,
+    pub(crate) damages: Vec<Damage>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Damage {
+    /// The fingerprint of the space it belongs to, where that is known.
+    pub(crate) space: Option<String>,
+    pub(crate) what: String,
+}
+
+impl Checked {
+    pub(crate) fn new(report: &arcwise::CheckReport, took: Duration) -> Self {
+        let damage = |damage: &arcwise::Damage| Damage {
+            space: damage.space.as_ref().map(arcwise::SpaceId::fingerprint),
+            what: damage.to_string(),
+        };
+        Self {
+            sound: report.damage_count == 0,
+            aspects: report.aspects,
+            bytes: report.bytes,
+            seconds: took.as_secs_f64(),
+            damage_count: report.damage_count,
+            damages: report.damages.iter().map(damage).collect(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Stopping {

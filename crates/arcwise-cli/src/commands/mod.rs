@@ -7,12 +7,13 @@ mod peers;
 mod serve;
 mod space;
 mod status;
+mod store;
 
 use std::path::Path;
 
 use crate::{
     api::Client,
-    args::{Command, InSpace},
+    args::{Command, InSpace, StoreCommand},
     demo,
     exit::Exit,
     output::Output,
@@ -41,6 +42,7 @@ pub(crate) async fn run(command: Command, data: &Path, output: Output) -> anyhow
         Command::Cat { what, space } => files::cat(what, space, context).await,
         Command::Ls { what, space } => files::ls(what, space, context).await,
         Command::Sync(args) => peers::sync(args, &context).await,
+        Command::Store(StoreCommand::Check) => store::check(&context).await,
         Command::Peers { ping } => peers::peers(ping, &context).await,
         Command::Demo(args) => match demo::run(args, output).await? {
             true => Ok(Exit::Done),

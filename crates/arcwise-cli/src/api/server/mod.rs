@@ -117,6 +117,7 @@ fn router(daemon: Daemon) -> Router {
         .route("/v1/join", post(spaces::join))
         .route("/v1/peers", get(peers::peers))
         .route("/v1/sync", post(peers::sync))
+        .route("/v1/check", post(status::check))
         .route("/v1/aspects", post(bulk::put_aspects))
         .route("/v1/missing", post(bulk::missing))
         .route("/v1/objects", post(bulk::read_objects))

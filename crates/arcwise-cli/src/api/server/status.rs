@@ -1,11 +1,11 @@
 //! One look at the node.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Instant};
 
 use axum::{Json, extract::State};
 
 use super::{Answer, Daemon, peers::told_peers, spaces::told};
-use crate::api::{Disk, Status};
+use crate::api::{Checked, Disk, Status};
 
 pub(super) async fn status(State(daemon): State<Daemon>) -> Answer<Status> {
     let node = daemon.node()?;
@@ -25,6 +25,12 @@ pub(super) async fn status(State(daemon): State<Daemon>) -> Answer<Status> {
         spaces: status.spaces.iter().map(told).collect(),
         peers: told_peers(&node),
     }))
+}
+
+pub(super) async fn check(State(daemon): State<Daemon>) -> Answer<Checked> {
+    let start = Instant::now();
+    let report = daemon.node()?.check_store().await?;
+    Ok(Json(Checked::new(&report, start.elapsed())))
 }
 
 /// Bytes on disk below a folder. What vanishes meanwhile is not counted.
