@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
-use arcwise::{RelayUrl, Ticket, TicketError, Time};
+use arcwise::{RelayUrl, Time};
 use jiff::{Span, SpanRelativeTo, Timestamp};
 
 use crate::{demo, exit::EXIT_CODES};
@@ -183,7 +183,8 @@ Examples:
   arcwise join - --wait < ticket.txt")]
 pub(crate) struct Join {
     /// The ticket, or - to read it from stdin, where nobody else on this machine sees it
-    pub(crate) ticket: TicketText,
+    // Parsed later, since the parser repeats what it does not take, and this is a secret.
+    pub(crate) ticket: String,
     /// Wait until everything is here
     #[arg(long)]
     pub(crate) wait: bool,
@@ -274,24 +275,6 @@ impl FromStr for What {
             None => (text, None),
         };
         Ok(Self { address: address.to_owned(), sub: sub.map(str::to_owned) })
-    }
-}
-
-/// A ticket, or where to read one.
-#[derive(Clone, Debug)]
-pub(crate) enum TicketText {
-    Stdin,
-    Ticket(Ticket),
-}
-
-impl FromStr for TicketText {
-    type Err = TicketError;
-
-    fn from_str(text: &str) -> Result<Self, TicketError> {
-        match text {
-            "-" => Ok(Self::Stdin),
-            text => text.parse().map(Self::Ticket),
-        }
     }
 }
 

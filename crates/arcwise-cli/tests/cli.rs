@@ -5,7 +5,7 @@ mod common;
 use std::{
     ffi::OsStr,
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::{
         fs::{MetadataExt, PermissionsExt},
         net::{UnixListener, UnixStream},
@@ -626,6 +626,91 @@ fn other_requests_are_refused_in_the_same_form() {
     assert_eq!(ask("POST /v1/missing"), (400, "bad_request".into()));
     assert_eq!(ask("GET /v1/entry?address=xyz"), (400, "bad_request".into()));
     assert_eq!(ask("POST /v1/aspects?space=y"), (404, "not_found".into()));
+}
+
+#[test]
+fn a_join_ends_where_our_own_disk_is_full() {
+    let (alice, bob) = (Home::new(), Home::new());
+    let _alices = alice.serve();
+    alice.run(["space", "create", "notes"]).ok();
+    alice.pipe(["put", "-", "--name", "x"], b"x").ok();
+    let all = u64::MAX.to_string();
+    let _bobs = bob.serve_with(["--listen", "127.0.0.1:0", "--min-free", &all]);
+    let ticket = ticket(&alice);
+    let (_, talk) = bob.run(["join", &ticket, "--wait"]).exit(8);
+    assert!(talk.contains("error: the disk is full") && talk.contains("--min-free"), "{talk}");
+    assert_eq!(error_of(bob.run(["join", &ticket, "--wait", "--json"]), 8)["code"], "disk_full");
+    let (told, _) = bob.run(["sync", "--json"]).exit(8);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["code"], "disk_full");
+}
+
+#[test]
+fn a_join_says_what_it_waits_for() {
+    let (alice, bob) = (Home::new(), Home::new());
+    let ticket = {
+        let _alices = alice.serve();
+        alice.run(["space", "create", "notes"]).ok();
+        ticket(&alice)
+    };
+    let _bobs = bob.serve();
+    bob.run(["join", &ticket, "--timeout", "0"]).exit(5);
+    bob.pipe(["put", "-", "--name", "x"], b"x").ok();
+    let all = u64::MAX.to_string();
+    let mut alices = alice.serve_with(["--listen", "127.0.0.1:0", "--min-free", &all]);
+    let mut command = program(&bob.data());
+    command.args(["join", &ticket, "--wait"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut talk = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let why = talk.find(|line| line.contains("Not in sync yet")).unwrap();
+    assert_eq!(bob.run(["sync"]).exit(1).1, "");
+    alices.kill();
+    let _alices = alice.serve();
+    let rest: Vec<String> = talk.collect();
+    assert!(!rest.contains(&why), "each reason once: {rest:?}");
+    assert!(rest.last().unwrap().starts_with("In sync: "), "{rest:?}");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_join_tells_the_space_as_it_is_in_the_end() {
+    let (alice, bob) = (Home::new(), Home::new());
+    let (_alices, _bobs) = (alice.serve(), bob.serve());
+    alice.run(["space", "create", "notes"]).ok();
+    alice.pipe(["put", "-", "--name", "x"], b"x").ok();
+    let told = bob.run(["join", &ticket(&alice), "--wait", "--json"]).json();
+    assert_eq!((&told["in_sync"], &told["space"]["aspects"]), (&true.into(), &3.into()));
+    assert_eq!(told["space"]["held"]["fraction"], 1.0);
+}
+
+#[test]
+fn a_bad_command_line_in_json_and_without_secrets() {
+    let home = Home::new();
+    for args in [&["--json"][..], &["--json", "frobnicate"], &["ls", "--frob", "--json"]] {
+        let error = error_of(home.run(args), 2);
+        assert_eq!(error["code"], "usage", "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(!message.contains('\n') && !message.contains("Usage:"), "{message}");
+    }
+    assert!(home.run(["--json", "--help"]).ok().contains("Exit codes:"));
+
+    let _daemon = home.serve();
+    home.run(["space", "create", "notes"]).ok();
+    let ticket = ticket(&home);
+    let part = &ticket[1..];
+    let wrong: [&[&str]; 5] = [
+        &["join", part],
+        &["join", &ticket[..30]],
+        &["join", &ticket, "x"],
+        &["status", &ticket],
+        &["peers", part],
+    ];
+    for args in wrong {
+        for args in [args, &[args, &["--json"]].concat()] {
+            let text = home.run(args).fails(2, &[]);
+            assert!(!text.contains(&ticket[13..25]), "{text}");
+        }
+    }
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn a_node_with_a_full_disk_goes_on_when_there_is_room() {
     bobs(&["join", ticket.trim_end()]).ok();
     let failed = daemon.event("sync_failed");
     assert!(failed["reason"].as_str().unwrap().contains("the disk is full"), "{failed}");
-    let (told, _) = bobs(&["sync"]).exit(1);
+    let (told, _) = bobs(&["sync"]).exit(8);
     assert!(told.contains("the disk is full"), "{told}");
     assert!(bobs(&["status"]).ok().contains("the last comparison failed"));
     let held = daemon.aspects();

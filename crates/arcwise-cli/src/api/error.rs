@@ -1,6 +1,6 @@
 //! What the daemon says where it does not do what was asked.
 
-use arcwise::{CreateError, JoinError, PublishError, StoreError};
+use arcwise::{CreateError, JoinError, PublishError, StoreError, SyncError};
 use axum::{
     Json,
     http::StatusCode,
@@ -64,6 +64,15 @@ impl Code {
             StoreError::Damaged(_) => Code::Damaged,
             StoreError::Engine(error) if io_cause(error).is_some_and(is_full) => Code::DiskFull,
             StoreError::Engine(_) => Code::Store,
+        }
+    }
+
+    pub(crate) fn of_sync(error: &SyncError) -> Self {
+        match error {
+            SyncError::Store(error) => Self::of_store(error),
+            SyncError::NotConnected | SyncError::NotShared => Code::NotConnected,
+            SyncError::Shutdown => Code::Stopping,
+            _ => Code::Failed,
         }
     }
 

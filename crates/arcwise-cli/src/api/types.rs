@@ -2,8 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use arcwise::{ArcSet, NodeId};
+use arcwise::{ArcSet, NodeId, SyncError};
 use serde::{Deserialize, Serialize};
+
+use super::{Code, Error};
 
 /// Which space a request is about.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -170,20 +172,32 @@ pub(crate) struct Outcome {
     pub(crate) in_sync: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failure: Option<String>,
+    /// What kind of failure, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) code: Option<Code>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) report: Option<Report>,
 }
 
 impl Outcome {
     pub(crate) fn new(result: &Result<arcwise::Report, impl ToString>) -> Self {
-        match result {
-            Ok(report) => {
-                Self { in_sync: report.in_sync(), failure: None, report: Some(report.into()) }
-            }
-            Err(failure) => {
-                Self { in_sync: false, failure: Some(failure.to_string()), report: None }
-            }
-        }
+        let in_sync = result.as_ref().is_ok_and(arcwise::Report::in_sync);
+        let failure = result.as_ref().err().map(ToString::to_string);
+        Self { in_sync, failure, code: None, report: result.as_ref().ok().map(Report::from) }
+    }
+
+    /// With the kind of failure.
+    pub(crate) fn of(result: &Result<arcwise::Report, SyncError>) -> Self {
+        Self { code: result.as_ref().err().map(Code::of_sync), ..Self::new(result) }
+    }
+
+    /// What did not work and what it was, where this node's own disk or store is at fault: that does
+    /// not pass by itself.
+    pub(crate) fn ours(&self) -> Option<Error> {
+        let code = self
+            .code
+            .filter(|code| matches!(code, Code::DiskFull | Code::Damaged | Code::Store))?;
+        Some(Error::new(code, self.failure.clone().unwrap_or_default()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Joining a space: is the peer there, and when is everything here?
 
 use std::{
+    collections::BTreeSet,
     io::{self, Read},
     time::Duration,
 };
@@ -8,12 +9,15 @@ use std::{
 use anyhow::Context as _;
 use arcwise::NodeId;
 use serde::Serialize;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use super::{Context, space::is_local};
 use crate::{
-    api::{self, Joined, Peer, PeerSpace, Peers, Ping, Space, client},
-    args::{Join, TicketText},
+    api::{self, Client, Code, Joined, Peer, PeerSpace, Peers, Ping, Space, Synced, client},
+    args::Join,
     exit::{Exit, Usage},
     files::printable,
     output::{bytes, count},
@@ -36,12 +40,14 @@ struct Outcome {
 
 pub(super) async fn join(args: Join, context: &Context<'_>) -> anyhow::Result<Exit> {
     let Context { client, output, .. } = context;
-    let ticket = match args.ticket {
-        TicketText::Ticket(ticket) => ticket,
-        TicketText::Stdin => read_ticket()?,
+    let text = match args.ticket.as_str() {
+        "-" => read_ticket()?,
+        _ => args.ticket,
     };
+    let ticket: arcwise::Ticket =
+        text.parse().map_err(|error: arcwise::TicketError| Usage(error.to_string()))?;
     let request = api::Ticket { ticket: ticket.to_string() };
-    let joined: Joined = client.post("/v1/join", request).await?;
+    let mut joined: Joined = client.post("/v1/join", request).await?;
     let name = printable(joined.space.name.as_bytes());
     if !output.json {
         output.line(&joined.space.fingerprint)?;
@@ -60,7 +66,7 @@ pub(super) async fn join(args: Join, context: &Context<'_>) -> anyhow::Result<Ex
             let at = peer.address.map(|address| format!(" at {address}")).unwrap_or_default();
             output.say(format_args!("Connected to {}{at}.", peer.id.short()));
             if args.wait {
-                until_in_sync(context, peer.id, &space).await?;
+                joined.space = until_in_sync(context, peer.id, &space).await?;
                 in_sync = Some(true);
             }
         }
@@ -90,13 +96,12 @@ pub(super) async fn join(args: Join, context: &Context<'_>) -> anyhow::Result<Ex
     Ok(if reached { Exit::Done } else { Exit::NotReached })
 }
 
-fn read_ticket() -> anyhow::Result<arcwise::Ticket> {
+fn read_ticket() -> anyhow::Result<String> {
     let mut text = String::new();
     let mut input = io::stdin().lock().take(MAX_TICKET);
     input.read_to_string(&mut text).context("cannot read the ticket from stdin")?;
     // It may have been broken into lines on its way.
-    let text: String = text.split_whitespace().collect();
-    Ok(text.parse().map_err(|error: arcwise::TicketError| Usage(error.to_string()))?)
+    Ok(text.split_whitespace().collect())
 }
 
 enum Reached {
@@ -132,23 +137,41 @@ async fn reach(
     Ok(reached)
 }
 
-/// Waits until a comparison with the peer has gone well; there is no end to that, since the daemon
-/// does not give up either.
-async fn until_in_sync(context: &Context<'_>, id: NodeId, space: &str) -> anyhow::Result<()> {
-    let Context { client, output, .. } = context;
+/// Waits until a comparison with the peer has gone well, and gives the space as it is then. There is
+/// no end to that where the peer or the network is at fault, since the daemon does not give up
+/// either; each new reason is told. Where our own disk or store is at fault, it is an error.
+async fn until_in_sync(context: &Context<'_>, id: NodeId, space: &str) -> anyhow::Result<Space> {
+    let Context { data, client, output } = context;
     let bar = output.counter("fetching");
+    let (mut told, mut attempts) = (BTreeSet::new(), JoinSet::new());
     loop {
+        if let Some(attempt) = attempts.try_join_next()
+            && let Some(error) = attempt??
+        {
+            bar.finish_and_clear();
+            return Err(client::Error::from(error).into());
+        }
         let known = peers(context).await?;
         let peer = known.peers.iter().find(|peer| peer.id == id);
         let theirs = peer.and_then(|peer| shared(peer, space));
         let spaces: Vec<Space> = client.get("/v1/spaces", ()).await?;
         let ours = spaces.into_iter().find(|ours| ours.fingerprint == space);
         if let Some((ours, theirs)) = ours.zip(theirs) {
-            if theirs.last_sync.as_ref().is_some_and(|last| last.outcome.in_sync) {
+            let last = theirs.last_sync.as_ref().map(|last| &last.outcome);
+            if last.is_some_and(|last| last.in_sync) {
                 bar.finish_and_clear();
                 let (aspects, size) = (count(ours.aspects, "aspect"), bytes(ours.bytes));
                 output.say(format_args!("In sync: {aspects} here, {size}."));
-                return Ok(());
+                return Ok(ours);
+            }
+            if let Some(reason) = last.and_then(why_not)
+                && told.insert(reason.clone())
+            {
+                // The daemon keeps the words only. Another attempt shows whose fault it is.
+                attempts.spawn(try_again(Client::new(data), id, space.to_owned()));
+                bar.suspend(|| {
+                    output.say(format_args!("Not in sync yet: {reason}. Trying again."))
+                });
             }
             bar.set_length(theirs.aspects.max(ours.aspects));
             bar.set_position(ours.aspects);
@@ -156,6 +179,41 @@ async fn until_in_sync(context: &Context<'_>, id: NodeId, space: &str) -> anyhow
         bar.set_message(if peer.is_some() { "fetching" } else { "connection lost; waiting" });
         sleep(LOOK).await;
     }
+}
+
+/// Why a comparison did not bring the two into sync.
+fn why_not(outcome: &api::Outcome) -> Option<String> {
+    match (&outcome.failure, &outcome.report) {
+        (Some(failure), _) => Some(printable(failure.as_bytes())),
+        (None, Some(report)) if !outcome.in_sync => Some(format!(
+            "{} could not be believed, {} were gone",
+            count(report.rejected, "aspect"),
+            count(report.gone, "aspect"),
+        )),
+        _ => None,
+    }
+}
+
+/// Compares now; gives what is wrong with our own disk or store, if that was it.
+async fn try_again(
+    client: Client,
+    id: NodeId,
+    space: String,
+) -> Result<Option<api::Error>, client::Error> {
+    let request =
+        api::Sync { space: Some(space), peer: Some(id.to_string()), ..api::Sync::default() };
+    let mut ours = None;
+    match client.post_lines("/v1/sync", request).await {
+        Ok(mut lines) => {
+            while let Some(synced) = lines.next::<Synced>().await? {
+                ours = ours.or(synced.outcome.ours());
+            }
+        }
+        // The connection is gone, which may pass.
+        Err(client::Error::Refused(error)) if error.code == Code::NotConnected => {}
+        Err(error) => return Err(error),
+    }
+    Ok(ours)
 }
 
 async fn peers(context: &Context<'_>) -> Result<Peers, client::Error> {

@@ -4,9 +4,9 @@ use anyhow::Context as _;
 
 use super::{Context, space::share};
 use crate::{
-    api::{self, LastSync, Outcome, Peer, Peers, Ping, Report, Synced, Unreachable},
+    api::{self, LastSync, Outcome, Peer, Peers, Ping, Report, Synced, Unreachable, client},
     args::Sync,
-    exit::Exit,
+    exit::{self, Exit},
     files::printable,
     output::{bytes, count, seconds},
 };
@@ -112,10 +112,11 @@ pub(super) async fn sync(args: Sync, context: &Context<'_>) -> anyhow::Result<Ex
     };
     let comparing = output.spinner("comparing");
     let mut lines = client.post_lines("/v1/sync", request).await?;
-    let (mut asked, mut failed) = (0, 0);
+    let (mut asked, mut failed, mut ours) = (0, 0, None);
     while let Some(synced) = lines.next::<Synced>().await? {
         asked += 1;
         failed += u32::from(!synced.outcome.in_sync);
+        ours = ours.or(synced.outcome.ours());
         comparing.suspend(|| match output.json {
             true => output.json(&synced),
             false => output.line(told(&synced)),
@@ -124,7 +125,11 @@ pub(super) async fn sync(args: Sync, context: &Context<'_>) -> anyhow::Result<Ex
     comparing.finish_and_clear();
     // The daemon answers for each peer, or it has stopped half-way.
     (asked > 0).then_some(()).context("the daemon stopped before it had compared")?;
-    Ok(if failed == 0 { Exit::Done } else { Exit::Failed })
+    Ok(match (failed, ours) {
+        (0, _) => Exit::Done,
+        (_, Some(error)) => exit::of(&client::Error::from(error).into()),
+        _ => Exit::Failed,
+    })
 }
 
 fn told(synced: &Synced) -> String {

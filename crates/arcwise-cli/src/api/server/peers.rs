@@ -88,7 +88,7 @@ pub(super) async fn sync(State(daemon): State<Daemon>, body: Body) -> Result<Res
         for peer in peers {
             let start = Instant::now();
             let result = space.sync(peer, options).await;
-            let (seconds, outcome) = (start.elapsed().as_secs_f64(), Outcome::new(&result));
+            let (seconds, outcome) = (start.elapsed().as_secs_f64(), Outcome::of(&result));
             lines.tell(&Synced { peer, seconds, outcome }).await?;
         }
         Some(())
