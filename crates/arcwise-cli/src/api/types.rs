@@ -140,9 +140,11 @@ pub(crate) struct Peer {
     pub(crate) clock_ahead_ms: f64,
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
-    /// Where one was asked for: milliseconds, or why there was no answer.
+    /// Where one was asked for, how long the answer to a ping took, or why there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) ping: Option<Result<f64, String>>,
+    pub(crate) ping_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ping_error: Option<String>,
     /// The spaces that both are in.
     pub(crate) spaces: Vec<PeerSpace>,
 }

@@ -49,12 +49,11 @@ fn connected(peer: &Peer) -> String {
         bytes(peer.sent_bytes),
         bytes(peer.received_bytes),
     );
-    match &peer.ping {
-        Some(Ok(millis)) => text += &format!("\n  answered a ping in {millis:.1} ms"),
-        Some(Err(why)) => {
-            text += &format!("\n  did not answer a ping: {}", printable(why.as_bytes()))
-        }
-        None => {}
+    if let Some(millis) = peer.ping_ms {
+        text += &format!("\n  answered a ping in {millis:.1} ms");
+    }
+    if let Some(why) = &peer.ping_error {
+        text += &format!("\n  did not answer a ping: {}", printable(why.as_bytes()));
     }
     if peer.spaces.is_empty() {
         text += "\n  in no space that this node is in";

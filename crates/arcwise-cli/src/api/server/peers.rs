@@ -23,7 +23,11 @@ pub(super) async fn peers(State(daemon): State<Daemon>, uri: Uri) -> Answer<Peer
         }
         while let Some(pinged) = pings.join_next().await {
             let Ok((place, answer)) = pinged else { continue };
-            told.peers[place].ping = Some(answer.map(millis).map_err(|error| error.to_string()));
+            let peer = &mut told.peers[place];
+            match answer {
+                Ok(took) => peer.ping_ms = Some(millis(took)),
+                Err(error) => peer.ping_error = Some(error.to_string()),
+            }
         }
     }
     Ok(Json(told))
@@ -43,7 +47,8 @@ pub(super) fn told_peers(node: &Node) -> Peers {
         clock_ahead_ms: peer.clock_ahead_micros as f64 / 1e3,
         sent_bytes: peer.sent_bytes,
         received_bytes: peer.received_bytes,
-        ping: None,
+        ping_ms: None,
+        ping_error: None,
         spaces: peer
             .spaces
             .iter()
