@@ -737,7 +737,8 @@ fn a_port_that_is_taken_is_used_again_later() {
 #[test]
 fn nobody_there_who_may_have_it() {
     let Pair { alice, bob: _bob, alices, mut bobs } = pair();
-    bobs.kill();
+    bobs.signal("-TERM");
+    assert_eq!(bobs.wait().code(), Some(0));
     until("the peer is gone", || alices.get("/v1/peers")["peers"] == Value::Array(Vec::new()));
     for command in ["get", "cat", "ls"] {
         alice.run([command, NOWHERE]).fails(5, &["not held here", "none answers"]);
