@@ -161,7 +161,7 @@ impl Stage<'_> {
         self.in_sync(&mut bobs).await?;
         let mut ladder = Ladder::new(dialled);
         Self::settle(&alice, &bob, &mut frames, &mut ladder).await?;
-        self.say(ladder.to_string())?;
+        self.say(ladder.to_string().trim_end())?;
 
         self.say("\nAlice writes something new, and pushes it:\n")?;
         let mut news = Ladder::new(Instant::now());
@@ -172,9 +172,9 @@ impl Stage<'_> {
         while let Ok(frame) = frames.try_recv() {
             news.add(&frame);
         }
-        self.say(news.to_string())?;
+        self.say(news.to_string().trim_end())?;
         self.say(format!(
-            "  {:.1} ms from Alice's pen to Bob's disk, durable",
+            "\n  {:.1} ms from Alice's pen to Bob's disk, durable",
             push.as_secs_f64() * 1e3
         ))?;
 
