@@ -242,7 +242,10 @@ async fn compare(
     for (id, digest) in digests {
         let (Some(space), Some(theirs)) = (inner.space(&id), peer.space(&id)) else { continue };
         match space.digest(&theirs, nonce).await {
-            Ok(ours) if ours == digest => peer.slot(id).told.notify_one(),
+            Ok(ours) if ours == digest => {
+                peer.holds_the_same(&space);
+                peer.slot(id).told.notify_one();
+            }
             Ok(_) => {
                 differing.push(id);
                 peer.slot(id).nudge.notify_one();
@@ -365,7 +368,6 @@ async fn gossip_with(inner: Arc<Inner>, peer: Arc<Peer>, id: SpaceId) {
             () = slot.nudge.notified() => true,
             () = tokio::time::sleep_until(ping), if session.is_none() => false,
             () = slot.told.notified() => {
-                peer.holds_the_same(id);
                 ping = Instant::now() + jitter(interval);
                 ping_by = None;
                 continue;
@@ -389,7 +391,7 @@ async fn gossip_with(inner: Arc<Inner>, peer: Arc<Peer>, id: SpaceId) {
                 return Ok(None);
             }
             if same(&peer, &space).await {
-                peer.holds_the_same(id);
+                peer.holds_the_same(&space);
             }
             Ok(None)
         };

@@ -79,7 +79,7 @@ pub(crate) async fn open(
                     lists = true;
                     continue;
                 }
-                error => return note(inner, peer, id, Err(error)),
+                error => return note(inner, peer, space, Err(error)),
             },
         };
 
@@ -93,9 +93,9 @@ pub(crate) async fn open(
                 ErrorCode::Busy => tokio::time::sleep(BUSY).await,
                 ErrorCode::UnknownPosition if !foreign => foreign = true,
                 ErrorCode::TooCostly if !lists => lists = true,
-                _ => return note(inner, peer, id, Err(SyncError::Ended(error))),
+                _ => return note(inner, peer, space, Err(SyncError::Ended(error))),
             },
-            result => return note(inner, peer, id, result),
+            result => return note(inner, peer, space, result),
         }
     }
 }
@@ -162,7 +162,7 @@ pub(crate) async fn answer(
     };
     drop(turn);
     // Whoever opened it sees to the next attempt.
-    let _ = note(inner, peer, space.id(), result);
+    let _ = note(inner, peer, &space, result);
 }
 
 async fn decline(writer: &mut FrameWriter, error: ErrorMessage) {
@@ -175,14 +175,14 @@ async fn decline(writer: &mut FrameWriter, error: ErrorMessage) {
 fn note(
     inner: &Inner,
     peer: &Peer,
-    space: SpaceId,
+    state: &SpaceState,
     result: Result<Report, SyncError>,
 ) -> Result<Report, SyncError> {
-    let at = Instant::now();
+    let (at, space) = (Instant::now(), state.id());
     let outcome = result.as_ref().map_err(ToString::to_string).cloned();
     if let Ok(report) = &result {
         if report.in_sync() {
-            peer.holds_the_same(space);
+            peer.holds_the_same(state);
         }
         if report.comparison.as_ref().is_some_and(|comparison| comparison.repaired) {
             peer.repaired();

@@ -168,8 +168,18 @@ impl Peer {
     }
 
     /// Both hold the same of this space, as far as both take it.
-    pub(crate) fn holds_the_same(&self, space: SpaceId) {
-        lock(&self.same).insert(space, Instant::now());
+    pub(crate) fn holds_the_same(&self, space: &SpaceState) {
+        lock(&self.same).insert(space.id(), Instant::now());
+        // Where both take the same part of the ring, that is all of it.
+        let ours = space.local();
+        let arcs = ours.store.union(&ours.target);
+        self.spaces.send_if_modified(|spaces| {
+            let theirs = spaces.get_mut(&space.id());
+            let theirs = theirs.filter(|theirs| theirs.store.union(&theirs.target) == arcs);
+            theirs.is_some_and(|theirs| {
+                std::mem::replace(&mut theirs.count, ours.count) != ours.count
+            })
+        });
     }
 
     pub(crate) fn slot(&self, space: SpaceId) -> Arc<Slot> {

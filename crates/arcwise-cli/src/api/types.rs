@@ -158,6 +158,8 @@ pub(crate) struct PeerSpace {
     pub(crate) target: Arcs,
     pub(crate) aspects: u64,
     /// Nothing where none has ended since the peer connected.
+    /// How long ago both were last seen to hold the same.
+    pub(crate) same_seconds_ago: Option<f64>,
     pub(crate) last_sync: Option<LastSync>,
 }
 
@@ -210,9 +212,13 @@ pub(crate) struct Report {
     pub(crate) fetched_bytes: u64,
     pub(crate) sent: u64,
     pub(crate) sent_bytes: u64,
-    /// Hashes told and heard.
+    /// Hashes told and heard, where they were listed.
     pub(crate) listed: u64,
     pub(crate) heard: u64,
+    /// What it took to find out what differs, where nothing was listed.
+    pub(crate) comparison: Option<Comparison>,
+    /// Milliseconds of computing for that, at this end.
+    pub(crate) computing_ms: f64,
     /// Aspects that could not be believed, and some that the peer no longer had.
     pub(crate) rejected: u64,
     pub(crate) gone: u64,
@@ -229,9 +235,63 @@ impl From<&arcwise::Report> for Report {
             sent_bytes: report.sent_bytes,
             listed: report.listed,
             heard: report.heard,
+            comparison: report.comparison.as_ref().map(Comparison::from),
+            computing_ms: report.computing.as_secs_f64() * 1e3,
             rejected: report.rejected,
             gone: report.gone,
             constrained: report.constrained,
+        }
+    }
+}
+
+/// How two sets were compared.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Comparison {
+    pub(crate) method: Method,
+    /// Aspects that only this end had, and that only the other had.
+    pub(crate) ours: u64,
+    pub(crate) theirs: u64,
+    pub(crate) round_trips: u32,
+    pub(crate) sent_bytes: u64,
+    pub(crate) received_bytes: u64,
+    /// Bytes that naming the difference takes at least.
+    pub(crate) bound_bytes: f64,
+    /// Whether something was decoded wrongly at first.
+    pub(crate) repaired: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Method {
+    /// The fingerprints were the same.
+    Same,
+    /// One side had nothing.
+    Stream,
+    /// The difference was in the first sketch.
+    Opening,
+    /// Sketches of pieces.
+    Sketches,
+    /// Lists of shortened ids.
+    Lists,
+}
+
+impl From<&arcwise::Comparison> for Comparison {
+    fn from(comparison: &arcwise::Comparison) -> Self {
+        Self {
+            method: match comparison.method {
+                arcwise::Method::Same => Method::Same,
+                arcwise::Method::Stream => Method::Stream,
+                arcwise::Method::Opening => Method::Opening,
+                arcwise::Method::Sketches => Method::Sketches,
+                arcwise::Method::Lists => Method::Lists,
+            },
+            ours: comparison.ours,
+            theirs: comparison.theirs,
+            round_trips: comparison.turns,
+            sent_bytes: comparison.sent,
+            received_bytes: comparison.received,
+            bound_bytes: comparison.bound(),
+            repaired: comparison.repaired,
         }
     }
 }

@@ -4,7 +4,10 @@ use anyhow::Context as _;
 
 use super::{Context, space::share};
 use crate::{
-    api::{self, LastSync, Outcome, Peer, Peers, Ping, Report, Synced, Unreachable, client},
+    api::{
+        self, LastSync, Method, Outcome, Peer, PeerSpace, Peers, Ping, Report, Synced, Unreachable,
+        client,
+    },
     args::Sync,
     exit::{self, Exit},
     files::printable,
@@ -64,19 +67,25 @@ fn connected(peer: &Peer) -> String {
             printable(space.name.as_bytes()),
             share(&space.held),
             count(space.aspects, "aspect"),
-            last_sync(space.last_sync.as_ref()),
+            last_sync(space),
         );
     }
     text
 }
 
 /// How the last comparison ended, in words that promise nothing.
-pub(super) fn last_sync(last: Option<&LastSync>) -> String {
-    let Some(LastSync { seconds_ago, outcome }) = last else {
-        return "not compared yet".to_owned();
+pub(super) fn last_sync(space: &PeerSpace) -> String {
+    let same = space.same_seconds_ago.unwrap_or(f64::INFINITY);
+    let Some(LastSync { seconds_ago, outcome }) = &space.last_sync else {
+        return match space.same_seconds_ago {
+            Some(same) => format!("in sync {} ago", seconds(same)),
+            None => "not compared yet".to_owned(),
+        };
     };
     let ago = seconds(*seconds_ago);
     match outcome {
+        // Seen since by a ping, maybe.
+        _ if same < *seconds_ago => format!("in sync {} ago", seconds(same)),
         Outcome { in_sync: true, .. } => format!("in sync {ago} ago"),
         Outcome { failure: Some(failure), .. } => format!(
             "the last comparison failed {ago} ago: {}; it is tried again",
@@ -165,8 +174,23 @@ pub(super) fn took(report: &Report) -> String {
             bytes(report.sent_bytes),
         ),
     };
-    let compared = count(report.listed.max(report.heard), "hash");
-    let compared = compared.replace("hashs", "hashes");
-    let part = if report.constrained { "only what is new, " } else { "everything, " };
-    format!("{moved}; compared {part}{compared}")
+    format!("{moved}; {}", compared(report))
+}
+
+/// How it was found out what differs.
+fn compared(report: &Report) -> String {
+    let Some(comparison) = &report.comparison else {
+        let hashes = count(report.listed.max(report.heard), "hash").replace("hashs", "hashes");
+        let part = if report.constrained { "only what is new, " } else { "everything, " };
+        return format!("compared {part}{hashes}");
+    };
+    let differ = match comparison.method {
+        Method::Same => "the same".to_owned(),
+        Method::Stream => "one side had nothing".to_owned(),
+        _ => count(comparison.ours + comparison.theirs, "difference"),
+    };
+    let trips = count(comparison.round_trips.into(), "round trip");
+    let size = bytes(comparison.sent_bytes + comparison.received_bytes);
+    let repaired = if comparison.repaired { ", repaired once" } else { "" };
+    format!("{differ}, found with {size} in {trips}, {:.1} ms{repaired}", report.computing_ms)
 }

@@ -87,7 +87,7 @@ fn told_space(space: &Space, peers: &[Peer]) -> String {
         let shared = peer.spaces.iter().find(|shared| shared.fingerprint == space.fingerprint);
         if let Some(shared) = shared {
             alone = false;
-            text += &format!("\n  {}  {}", peer.id.short(), last_sync(shared.last_sync.as_ref()));
+            text += &format!("\n  {}  {}", peer.id.short(), last_sync(shared));
         }
     }
     if alone {

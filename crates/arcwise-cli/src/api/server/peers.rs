@@ -58,6 +58,7 @@ pub(super) fn told_peers(node: &Node) -> Peers {
                 held: (&space.store).into(),
                 target: (&space.target).into(),
                 aspects: space.count,
+                same_seconds_ago: space.same.map(|ago| ago.as_secs_f64()),
                 last_sync: space.last_sync.as_ref().map(|(ago, result)| LastSync {
                     seconds_ago: ago.as_secs_f64(),
                     outcome: Outcome::new(result),
