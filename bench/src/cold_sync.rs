@@ -1,17 +1,19 @@
 //! A cold sync between two processes, each with a durable store.
 
-use std::{path::PathBuf, process::Stdio, time::Instant};
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::Context;
 use arcwise::{Config, EntryAddress, Event, NewAspect, Node, Ticket};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, stdin},
-    process::{Child, ChildStdin, ChildStdout, Command},
+    io::{AsyncBufReadExt, BufReader, stdin},
     sync::broadcast::error::RecvError,
 };
 
-use crate::machine;
+use crate::{
+    machine,
+    process::{Process, Random, say},
+};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -76,9 +78,17 @@ async fn compare(args: &Args) -> anyhow::Result<()> {
             Some(folder) => tempfile::tempdir_in(folder)?,
             None => tempfile::tempdir()?,
         };
-        let mut full = Process::start(args, "full", folder.path().join("full"))?;
+        let start = |role: &str| {
+            let (aspects, size) = (args.aspects.to_string(), args.size.to_string());
+            let home = folder.path().join(role).display().to_string();
+            let of = |name: &str, value: &str| [format!("--{name}"), value.to_owned()];
+            let options = [of("role", role), of("aspects", &aspects), of("size", &size)];
+            let options = options.into_iter().chain([of("folder", &home)]).flatten();
+            Process::start(["cold-sync".to_owned()].into_iter().chain(options))
+        };
+        let mut full = start("full")?;
         let ready: Ready = full.read().await?;
-        let mut empty = Process::start(args, "empty", folder.path().join("empty"))?;
+        let mut empty = start("empty")?;
         empty.write(&ready.ticket).await?;
         let there: Measured = empty.read().await?;
         full.write("report").await?;
@@ -106,55 +116,9 @@ async fn compare(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A child process that speaks JSON lines.
-struct Process {
-    child: Child,
-    input: ChildStdin,
-    output: Lines<BufReader<ChildStdout>>,
-}
-
-impl Process {
-    fn start(args: &Args, role: &str, folder: PathBuf) -> anyhow::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["cold-sync", "--role", role])
-            .args(["--aspects", &args.aspects.to_string()])
-            .args(["--size", &args.size.to_string()])
-            .arg("--folder")
-            .arg(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let input = child.stdin.take().context("a pipe")?;
-        let output = BufReader::new(child.stdout.take().context("a pipe")?).lines();
-        Ok(Self { child, input, output })
-    }
-
-    async fn read<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
-        let line = self.output.next_line().await?.context("the process ended early")?;
-        Ok(serde_json::from_str(&line)?)
-    }
-
-    async fn write(&mut self, line: &str) -> anyhow::Result<()> {
-        self.input.write_all(format!("{line}\n").as_bytes()).await?;
-        Ok(self.input.flush().await?)
-    }
-
-    async fn end(mut self) -> anyhow::Result<()> {
-        drop(self.input);
-        anyhow::ensure!(self.child.wait().await?.success(), "a process failed");
-        Ok(())
-    }
-}
-
 async fn open(args: &Args) -> anyhow::Result<Node> {
     let folder = args.folder.clone().context("a folder")?;
     Ok(Node::open(Config::new(folder).loopback()).await?)
-}
-
-fn say(value: impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(&value)?);
-    Ok(())
 }
 
 /// Holds everything, and waits until it is asked what it cost.
@@ -224,19 +188,4 @@ fn report(node: &Node, start: Instant, memory_before: u64, cpu: f64) -> anyhow::
         stored: space.stats.count,
         stored_bytes: space.stats.bytes,
     })
-}
-
-/// Bytes that do not compress (xorshift64*), the same in every run.
-struct Random(u64);
-
-impl Random {
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let words = std::iter::repeat_with(|| {
-            self.0 ^= self.0 >> 12;
-            self.0 ^= self.0 << 25;
-            self.0 ^= self.0 >> 27;
-            self.0.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes()
-        });
-        words.flatten().take(len).collect()
-    }
 }

@@ -33,3 +33,9 @@ pub fn cpu_seconds() -> Option<f64> {
     // USER_HZ is 100 on every Linux that people run.
     Some(ticks as f64 / 100.0)
 }
+
+/// Seconds of processor time of this thread so far, to the nanosecond or so.
+pub fn thread_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}

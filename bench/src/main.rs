@@ -1,7 +1,10 @@
 //! Measures Arcwise: `cargo run --release --manifest-path bench/Cargo.toml -- --help`.
 
 mod cold_sync;
+mod difference;
 mod machine;
+mod process;
+mod reconcile;
 
 use clap::Parser;
 
@@ -10,11 +13,17 @@ use clap::Parser;
 enum Command {
     /// Two processes with durable stores: an empty one joins one that holds everything.
     ColdSync(cold_sync::Args),
+    /// Two processes with durable stores that hold nearly the same.
+    Difference(difference::Args),
+    /// Two sets in memory, and what it takes to find out how they differ.
+    Reconcile(reconcile::Args),
 }
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::ColdSync(args) => cold_sync::run(args).await,
+        Command::Difference(args) => difference::run(args).await,
+        Command::Reconcile(args) => reconcile::run(&args),
     }
 }

@@ -80,6 +80,7 @@ fn limits_are_those_of_the_code() {
         ("MAX_FRAME", MAX_FRAME),
         ("DATA_FRAME_TARGET", DATA_FRAME_TARGET),
         ("PAGE_KEYS", PAGE_KEYS),
+        ("LIST_ITEMS", LIST_ITEMS as usize),
         ("LIST_WINDOW", LIST_WINDOW),
         ("MAX_WANTS", MAX_WANTS),
         ("MAX_ARCS", MAX_ARCS),

@@ -249,8 +249,11 @@ impl Inner {
             return Err(StoreError::DiskFull { free, needed });
         }
         batch.commit()?;
-        let moved = moved.into_values();
-        self.sum(moved.map(|m| (m.space, m.progress, Changed::Added(m.keys))));
+        self.sum(moved.into_values().map(|Moved { space, progress, mut keys }| {
+            // In order, the sums that they change are near each other.
+            keys.sort_unstable();
+            (space, progress, Changed::Added(keys))
+        }));
         Ok(outcomes())
     }
 }

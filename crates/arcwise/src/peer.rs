@@ -372,6 +372,25 @@ mod tests {
     const LOW: NodeId = NodeId([1; 32]);
     const HIGH: NodeId = NodeId([2; 32]);
 
+    #[test]
+    fn work_is_earned_with_time() {
+        let mut budget = WorkBudget::new();
+        let start = budget.at;
+        // Thirty repairs, and there is nothing left for more.
+        for _ in 0..30 {
+            assert!(budget.left >= WorkBudget::REPAIR);
+            budget.left -= WorkBudget::REPAIR;
+        }
+        assert_eq!(budget.left, 0);
+        budget.earn(start + Duration::from_secs(40));
+        assert_eq!(budget.left, WorkBudget::REPAIR);
+        budget.earn(start + Duration::from_secs(1 << 20));
+        assert_eq!(budget.left, WorkBudget::MOST);
+        // Time that goes back is no time.
+        budget.earn(start);
+        assert_eq!(budget.left, WorkBudget::MOST);
+    }
+
     #[tokio::test]
     async fn both_open_at_once_and_one_goes_on() {
         let (low, high) = (Arc::<Slot>::default(), Arc::<Slot>::default());

@@ -1,0 +1,195 @@
+//! Two processes with durable stores that hold nearly the same, over QUIC.
+
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::Context;
+use arcwise::{ArcSet, Aspect, Config, EntryAddress, Event, Method, Node, SpaceId, Ticket, Time};
+use arcwise_store::{Options, Store};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, stdin},
+    sync::broadcast::error::RecvError,
+};
+
+use crate::{
+    machine,
+    process::{Process, say},
+};
+
+const SPACE: SpaceId = SpaceId([0xd1; 32]);
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// How many aspects both hold.
+    #[arg(long, default_value_t = 1_000_000)]
+    aspects: u64,
+    /// How many differ, half of them on either side; one run for each.
+    #[arg(long, value_delimiter = ',', default_value = "0,10,1000,100000")]
+    differing: Vec<u64>,
+    /// Bytes of data in each.
+    #[arg(long, default_value_t = 64)]
+    size: usize,
+    /// Where the stores go; by default the system's folder for temporary files.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// Internal: store these aspects (numbers from the first to before the second) before running,
+    /// and dial where a ticket comes.
+    #[arg(long, hide = true)]
+    hold: Vec<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Ready {
+    ticket: String,
+    open_seconds: f64,
+    memory: u64,
+}
+
+/// What the process that dials measured.
+#[derive(Serialize, Deserialize)]
+struct Measured {
+    /// From the call to `join` to the event `InSync`: everything durable on both sides.
+    seconds: f64,
+    method: String,
+    round_trips: u32,
+    /// Of the comparison, both ways.
+    compared_bytes: u64,
+    bound: f64,
+    computing_ms: f64,
+    /// UDP payload both ways, the handshake of the connection included.
+    udp_bytes: u64,
+    /// Encodings of aspects that went over, both ways.
+    aspect_bytes: u64,
+    stored: u64,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    if !args.hold.is_empty() {
+        return side(&args).await;
+    }
+    println!(
+        "| both hold | differ | dial to in sync, ms | method | round trips | comparison, bytes | a difference | bound | computing at the dialling side, ms | UDP bytes beyond the aspects | open, s | MB resident |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
+    let folder = match &args.folder {
+        Some(folder) => tempfile::tempdir_in(folder)?,
+        None => tempfile::tempdir()?,
+    };
+    let (mut both, mut next) = (args.aspects, args.aspects);
+    fill(&folder.path().join("left"), 0..args.aspects, args.size)?;
+    fill(&folder.path().join("right"), 0..args.aspects, args.size)?;
+    for &d in &args.differing {
+        let middle = next + d.div_ceil(2);
+        let start = |name: &str, new: Range<u64>| {
+            let home = folder.path().join(name).display().to_string();
+            let (first, last, size) =
+                (new.start.to_string(), new.end.to_string(), args.size.to_string());
+            let args = ["--folder", &home, "--size", &size, "--hold", &first, "--hold", &last];
+            Process::start(["difference"].into_iter().chain(args))
+        };
+        let mut left = start("left", next..middle)?;
+        let ready: Ready = left.read().await?;
+        let mut right = start("right", middle..next + d)?;
+        let _: Ready = right.read().await?;
+        right.write(&ready.ticket).await?;
+        let measured: Measured = right.read().await?;
+        (left.end().await?, right.end().await?);
+        (both, next) = (both + d, next + d);
+        anyhow::ensure!(measured.stored == both, "{} of {both} are held", measured.stored);
+        println!(
+            "| {} | {d} | {:.1} | {} | {} | {} | {:.1} | {:.0} | {:.1} | {} | {:.2} | {:.0} |",
+            both - d,
+            measured.seconds * 1e3,
+            measured.method,
+            measured.round_trips,
+            measured.compared_bytes,
+            measured.compared_bytes as f64 / d.max(1) as f64,
+            measured.bound,
+            measured.computing_ms,
+            measured.udp_bytes.saturating_sub(measured.aspect_bytes),
+            ready.open_seconds,
+            ready.memory as f64 / 1e6,
+        );
+    }
+    Ok(())
+}
+
+fn aspect(n: u64, size: usize) -> anyhow::Result<Aspect> {
+    let mut data = vec![0; size];
+    blake3::Hasher::new().update(&n.to_le_bytes()).finalize_xof().fill(&mut data);
+    let entry = EntryAddress(*blake3::hash(&data).as_bytes());
+    Ok(Aspect::new(entry, 1, Time::from_micros(n), &data)?)
+}
+
+/// Stores aspects as if they had always been there, and forgets every peer.
+fn fill(folder: &Path, numbers: Range<u64>, size: usize) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let store = Store::open(folder, Options::default())?;
+    let space = match store.space(&SPACE) {
+        Some(space) => space,
+        None => store.create_space(&SPACE, "bench", ArcSet::full(), ArcSet::full())?,
+    };
+    for first in numbers.clone().step_by(4096) {
+        let batch = first..numbers.end.min(first + 4096);
+        space.insert(batch.map(|n| aspect(n, size)).collect::<Result<_, _>>()?)?;
+    }
+    for (peer, _) in store.peers()? {
+        store.remove_peer(&peer)?;
+    }
+    Ok(())
+}
+
+async fn side(args: &Args) -> anyhow::Result<()> {
+    let folder = args.folder.clone().context("a folder")?;
+    let [first, last] = args.hold[..] else { anyhow::bail!("two numbers") };
+    fill(&folder, first..last, args.size)?;
+    let start = Instant::now();
+    let node = Node::open(Config::new(folder).loopback()).await?;
+    let open_seconds = start.elapsed().as_secs_f64();
+    let ticket = node.ticket(&SPACE).context("a ticket")?.to_string();
+    say(Ready { ticket, open_seconds, memory: machine::memory().unwrap_or(0) })?;
+
+    let mut events = node.events();
+    let mut lines = BufReader::new(stdin()).lines();
+    if let Some(line) = lines.next_line().await? {
+        let ticket: Ticket = line.parse()?;
+        let start = Instant::now();
+        node.join(&ticket).await?;
+        let report = loop {
+            match events.recv().await {
+                Ok(Event::InSync { report, .. }) => break report,
+                Ok(Event::SyncFailed { reason, .. }) => eprintln!("a session failed: {reason}"),
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        let status = node.status();
+        let comparison = report.comparison.context("the sets are large")?;
+        say(Measured {
+            seconds,
+            method: match comparison.method {
+                Method::Same => "same",
+                Method::Stream => "stream",
+                Method::Opening => "opening sketch",
+                Method::Sketches => "sketches",
+                Method::Lists => "lists",
+            }
+            .to_owned(),
+            round_trips: comparison.turns,
+            compared_bytes: comparison.sent + comparison.received,
+            bound: comparison.bound(),
+            computing_ms: report.computing.as_secs_f64() * 1e3,
+            udp_bytes: status.peers.iter().map(|p| p.sent_bytes + p.received_bytes).sum(),
+            aspect_bytes: report.fetched_bytes + report.sent_bytes,
+            stored: status.spaces.first().context("a space")?.stats.count,
+        })?;
+        lines.next_line().await?;
+    }
+    node.shutdown().await;
+    Ok(())
+}
