@@ -159,7 +159,7 @@ pub(crate) enum SpaceCommand {
 pub(crate) enum StoreCommand {
     /// Read all of it, and say what is damaged
     ///
-    /// Checks that each aspect is what its hash says, and that index, log and counters agree. Where
+    /// Checks that each aspect is what its hash says, and that index, log, counters and sums agree. Where
     /// a daemon runs it does that, and goes on with everything else meanwhile. The exit code is 9
     /// where something is damaged.
     Check,

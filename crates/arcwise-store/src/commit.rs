@@ -144,7 +144,7 @@ impl Inner {
         let space = Space::new(self.clone(), state.clone());
         let snapshot = engine.db.snapshot();
         let mut progress = *lock(&state.progress);
-        let mut batch = self.synced_batch(4 * keys.len() + 1);
+        let mut batch = self.synced_batch(3 * keys.len() + 1);
         let (mut held, mut removed) = (Vec::with_capacity(keys.len()), BTreeSet::new());
         for key in keys {
             let indexed = space.indexed(&snapshot, key)?.filter(|_| removed.insert(*key));
@@ -166,6 +166,7 @@ impl Inner {
         if removed.is_empty() {
             return Ok(held);
         }
+        let mut ids = Vec::new();
         for key in &removed {
             // Others may have the same id and location.
             let (first, last) = ShortId::of(&key.hash).hashes();
@@ -178,14 +179,13 @@ impl Inner {
                     removed.contains(&other) || rows::id_key(state.number, &other) != id
                 })
             });
-            if last_one {
-                batch.remove(&engine.ids, id);
-            }
+            ids.extend(last_one.then_some(*key));
         }
         let key = rows::meta_key(meta::PROGRESS, &state.number.to_be_bytes());
         batch.insert(&engine.meta, key, progress.to_row());
         batch.commit()?;
-        self.sum([(state, progress, Changed::Removed(removed.into_iter().collect()))]);
+        let keys = removed.into_iter().collect();
+        self.sum([(state, progress, Changed::Removed { keys, ids })]);
         Ok(held)
     }
 
@@ -206,7 +206,7 @@ impl Inner {
             new[first] = !engine.index.contains_key(key)?;
         }
 
-        let mut batch = self.synced_batch(3 * keys.len() + 1);
+        let mut batch = self.synced_batch(2 * keys.len() + 1);
         let mut size = 0;
         let mut moved: HashMap<SpaceNumber, Moved<'_>> = HashMap::new();
         let mut indexed = Vec::with_capacity(keys.len());
@@ -222,7 +222,6 @@ impl Inner {
                 // A copy, so that what stays in memory does not keep the frame it arrived in.
                 let key = rows::log_key(space.number, progress.sequence);
                 batch.insert(&engine.log, key, &encoding[..]);
-                batch.insert(&engine.ids, rows::id_key(space.number, &aspect.key()), []);
                 size += encoding.len() as u64;
             }
             // Only those of new ones are looked at again.

@@ -19,18 +19,17 @@ use std::{
 
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions,
-    OwnedWriteBatch, PersistMode,
     config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry},
 };
 
-use crate::{OpenError, Options, rows};
+use crate::{OpenError, Options};
 
 /// The format that this version writes, and the newest it reads.
 ///
 /// | format | what is new |
 /// |---|---|
 /// | 1 | |
-/// | 2 | the keyspace `ids` |
+/// | 2 | removals; the keyspace `ids` and the sums, which are made anew where they are missing |
 pub(crate) const KNOWN_FORMAT: u32 = 2;
 const FORMAT_LINE: &str = "arcwise store, format ";
 
@@ -39,7 +38,6 @@ const FORMAT_LINE: &str = "arcwise store, format ";
 const LOG_MEMTABLE: u64 = 16 << 20;
 const INDEX_MEMTABLE: u64 = 8 << 20;
 const META_MEMTABLE: u64 = 1 << 20;
-const IDS_MEMTABLE: u64 = 4 << 20;
 
 /// Bytes of journals kept before memtables are flushed for their sake: the least the engine takes.
 const JOURNALS: u64 = 64 << 20;
@@ -107,12 +105,9 @@ pub(crate) fn claim(folder: &Path) -> Result<Claim, OpenError> {
     }
 }
 
-/// Brings a store of an older format up to date. Where that is cut short, the next opening does it
-/// again from the beginning.
-pub(crate) fn upgrade(folder: &Path, claim: &mut Claim, engine: &Engine) -> Result<(), OpenError> {
-    if claim.format < 2 {
-        fill_ids(engine)?;
-    }
+/// Says that a store of an older format is one of the newest from now on. What it lacks of that is made
+/// anew whenever it is missing.
+pub(crate) fn upgrade(folder: &Path, claim: &mut Claim) -> Result<(), OpenError> {
     if claim.format < KNOWN_FORMAT {
         let line = format!("{FORMAT_LINE}{KNOWN_FORMAT}\n");
         let written = (|| {
@@ -123,24 +118,6 @@ pub(crate) fn upgrade(folder: &Path, claim: &mut Claim, engine: &Engine) -> Resu
         })();
         written.map_err(|e| unusable(&folder.join("FORMAT"), e))?;
         claim.format = KNOWN_FORMAT;
-    }
-    Ok(())
-}
-
-/// Writes the row in `ids` of every row in `index`.
-fn fill_ids(engine: &Engine) -> Result<(), OpenError> {
-    const ROWS: usize = 10_000;
-    let mut index = engine.index.iter().peekable();
-    while index.peek().is_some() {
-        let mut batch = OwnedWriteBatch::with_capacity(engine.db.clone(), ROWS)
-            .durability(Some(PersistMode::SyncData));
-        for row in index.by_ref().take(ROWS) {
-            // What is damaged, a check of the store tells.
-            if let Some((space, key)) = rows::parse_index_key(&row.key()?) {
-                batch.insert(&engine.ids, rows::id_key(space, &key), []);
-            }
-        }
-        batch.commit()?;
     }
     Ok(())
 }
@@ -190,8 +167,7 @@ fn open_at(path: &Path, options: &Options) -> fjall::Result<Engine> {
     })?;
     let ids = db.keyspace("ids", || {
         KeyspaceCreateOptions::default()
-            .max_memtable_size(IDS_MEMTABLE)
-            // Only ever searched by range, for which filters are of no use.
+            // Mostly searched by range, for which filters are of no use.
             .filter_policy(FilterPolicy::disabled())
             .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
     })?;

@@ -21,10 +21,10 @@
 //! | `meta` | `p`, node id 32 | opaque | peers |
 //! | `meta` | `k`, text | opaque | settings of the node |
 //!
-//! The log is written in the order of its keys. An aspect is removed with its rows in all three, and the
-//! removal is logged. The rows of an aspect and the
-//! counters that include it are one atomic batch. The batch is synced before any reader can
-//! see it, so what shows is durable.
+//! The log is written in the order of its keys. An aspect is removed with its rows, and the removal is
+//! logged. The rows of an aspect in `index` and `log` and the counters that include it are one atomic
+//! batch, which is synced before any reader can see it: so what shows is durable. `ids` follows when a
+//! checkpoint is written, and what it lacks is in memory until then.
 //!
 //! Beside the database, `sums/` has checkpoints of what is kept in memory to compare a space with other
 //! nodes (see `sums.rs`). They can be made anew from the rest.
@@ -38,6 +38,7 @@ mod check;
 mod commit;
 mod error;
 mod folder;
+mod ids;
 mod rows;
 mod space;
 mod store;

@@ -14,6 +14,7 @@ use fjall::{Readable, Snapshot};
 
 use crate::{
     Damage, Fault, Row, StoreError,
+    ids::Ids,
     rows::{self, Arcs, Epoch, Indexed, Progress, Removal, SpaceNumber, SpaceRecord, meta},
     store::{Inner, lock},
     sums::{Items, Summed},
@@ -37,6 +38,7 @@ pub(crate) struct State {
     pub(crate) progress: Mutex<Progress>,
     /// The sums of what is durable.
     pub(crate) summed: Mutex<Summed>,
+    pub(crate) ids: Mutex<Ids>,
     /// Ascending, the current one last; never empty.
     epochs: Vec<Epoch>,
 }
@@ -76,8 +78,8 @@ impl State {
     ) -> Self {
         let SpaceRecord { id, name, arcs } = record;
         let (arcs, progress) = (RwLock::new(arcs), Mutex::new(progress));
-        let summed = Mutex::new(Summed::empty());
-        Self { number, id, name, arcs, progress, summed, epochs }
+        let (summed, ids) = (Mutex::new(Summed::empty()), Mutex::default());
+        Self { number, id, name, arcs, progress, summed, ids, epochs }
     }
 
     pub(crate) fn epoch(&self) -> Epoch {

@@ -80,7 +80,7 @@ impl Store {
     pub fn open(folder: &Path, options: Options) -> Result<Self, OpenError> {
         let mut claim = folder::claim(folder)?;
         let engine = folder::open_engine(folder, &options)?;
-        folder::upgrade(folder, &mut claim, &engine)?;
+        folder::upgrade(folder, &mut claim)?;
         let spaces = load_spaces(&engine)?;
         let view = Mutex::new(engine.db.snapshot());
         let inner = Inner {

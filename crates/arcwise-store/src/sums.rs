@@ -6,17 +6,15 @@
 //! this store's history costs one pass over the index and nothing else.
 //!
 //! A checkpoint is `sums/<space number>` in the store's folder: [`Sectors::to_bytes`], stamped with the
-//! epoch and the local sequence number up to which everything is in the sums.
+//! epoch and the local sequence number up to which everything is in the sums. Before it is written, the
+//! ids up to there go to disk: see `ids.rs`.
 
 use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::AcqRel, Ordering::Acquire, Ordering::Release},
-    },
-    thread,
+    sync::Arc,
+    thread::{self, JoinHandle},
 };
 
 use arcwise_proto::{
@@ -24,18 +22,21 @@ use arcwise_proto::{
     reconcile::{self, Sectors, checkpoint::STAMP},
     session::{Position, Snapshot},
 };
-use fjall::Readable;
+use fjall::Keyspace;
 
 use crate::{
-    Space, StoreError,
-    rows::{self, SpaceNumber},
+    Space, StoreError, ids,
+    rows::SpaceNumber,
     space::{Logged, State},
     store::{Inner, lock},
 };
 
-/// A checkpoint is due, besides, when so many bytes were stored since the last one, and sixteen times the size of the checkpoint itself, so that it never
-/// costs more than a sixteenth of the write bandwidth.
+/// A checkpoint is due, besides, when so many bytes were stored since the last one, and sixteen times
+/// its own size: so it never costs more than a sixteenth of the write bandwidth.
 const DUE_AFTER_BYTES: u64 = 64 << 20;
+
+/// Ids of a space that is summed up from its index which are kept in memory before they are written.
+const IDS_IN_MEMORY: usize = 1 << 20;
 
 /// The sums of a space, and what they stand for.
 #[derive(Debug)]
@@ -45,21 +46,26 @@ pub(crate) struct Summed {
     pub(crate) upto: u64,
     /// Where the last checkpoint stands: a sequence number, and the bytes stored up to there.
     checkpoint: (u64, u64),
-    /// A checkpoint is being written.
-    writing: Arc<AtomicBool>,
+    /// Writes a checkpoint, or has done so.
+    writer: Option<JoinHandle<()>>,
+    /// They are not of all that is held, and must not become a checkpoint.
+    wrong: bool,
 }
 
 impl Summed {
     pub(crate) fn empty() -> Self {
-        let writing = Arc::default();
-        Self { sectors: Sectors::new(), upto: 0, checkpoint: (0, 0), writing }
+        Self { sectors: Sectors::new(), upto: 0, checkpoint: (0, 0), writer: None, wrong: false }
     }
 }
 
 /// What a batch has done to a space.
 pub(crate) enum Changed {
     Added(Vec<AspectKey>),
-    Removed(Vec<AspectKey>),
+    Removed {
+        keys: Vec<AspectKey>,
+        /// Those of the keys of which no other aspect has the row in `ids`.
+        ids: Vec<AspectKey>,
+    },
 }
 
 /// The items of a space as they were when its [`Snapshot`] was taken.
@@ -95,8 +101,7 @@ impl reconcile::Items for Items {
 
     fn find(&self, first: &AspectHash, last: &AspectHash) -> Result<Vec<AspectKey>, StoreError> {
         let mut found = Vec::new();
-        for location in self.space.locations(&self.snapshot, first, last) {
-            let location = location?;
+        for location in self.space.locations(first, last)? {
             let first = AspectKey { location, hash: *first };
             let last = AspectKey { location, hash: *last };
             for key in self.space.index_keys(&self.snapshot, first, last) {
@@ -122,10 +127,18 @@ impl Space {
     /// `view` must show it.
     pub(crate) fn add_up(&self, keys: &Changed, upto: u64, view: &fjall::Snapshot) {
         let mut summed = lock(&self.state.summed);
+        let mut ids = lock(&self.state.ids);
         match keys {
-            Changed::Added(keys) => keys.iter().for_each(|key| summed.sectors.insert(key)),
-            Changed::Removed(keys) => keys.iter().for_each(|key| summed.sectors.remove(key)),
+            Changed::Added(keys) => keys.iter().for_each(|key| {
+                summed.sectors.insert(key);
+                ids.insert(self.state.number, key);
+            }),
+            Changed::Removed { keys, ids: unused } => {
+                keys.iter().for_each(|key| summed.sectors.remove(key));
+                unused.iter().for_each(|key| ids.remove(self.state.number, key));
+            }
         }
+        drop(ids);
         summed.upto = upto;
         // Where the disk cannot be read the sums are right even so, only slower to use.
         let items = Items { space: self.clone(), snapshot: view.clone() };
@@ -158,8 +171,12 @@ impl Space {
             }
             expected = sequence;
             match logged {
-                Logged::Aspect(aspect) => summed.sectors.insert(&aspect.key()),
-                // One that was stored after the checkpoint is not in the log any more.
+                Logged::Aspect(aspect) => {
+                    summed.sectors.insert(&aspect.key());
+                    lock(&self.state.ids).insert(self.state.number, &aspect.key());
+                }
+                // One that was stored after the checkpoint is not in the log any more. The row in
+                // `ids` stays, where it leads nowhere.
                 Logged::Removal(removal) if removal.sequence > upto => {}
                 Logged::Removal(removal) => summed.sectors.remove(&removal.key),
             }
@@ -173,13 +190,18 @@ impl Space {
         let sectors = Sectors::expecting(self.stats().count, &arcs);
         let mut summed = Summed { sectors, ..Summed::empty() };
         for key in self.index_keys(&snapshot, AspectKey::MIN, AspectKey::MAX) {
-            match key {
-                Ok(key) => summed.sectors.insert(&key),
-                Err(_) => {
-                    // Sums of a part must not become a checkpoint.
-                    summed.writing.store(true, Release);
-                    break;
-                }
+            let Ok(key) = key else {
+                summed.wrong = true;
+                break;
+            };
+            summed.sectors.insert(&key);
+            let mut ids = lock(&self.state.ids);
+            ids.insert(self.state.number, &key);
+            // Of a large set they would fill the memory. What cannot be written is found there.
+            if ids.len() >= IDS_IN_MEMORY
+                && ids::ingest(&self.store.engine.ids, &ids.write()).is_ok()
+            {
+                ids.written();
             }
         }
         summed
@@ -187,7 +209,7 @@ impl Space {
 
     /// The sums are wrong: they must not outlive this opening of the store.
     pub(crate) fn discard_sums(&self) {
-        lock(&self.state.summed).writing.store(true, Release);
+        lock(&self.state.summed).wrong = true;
         // Where it cannot be removed the next check says the same again.
         let _ = fs::remove_file(checkpoint_path(&self.store.folder, self.state.number));
     }
@@ -203,30 +225,17 @@ impl Space {
     /// Writes a checkpoint, in another thread, where one is due.
     pub(crate) fn checkpoint_if_due(&self) {
         let mut summed = lock(&self.state.summed);
-        let stats = self.stats();
-        let (count, bytes) = summed.checkpoint;
-        let recent = stats.bytes.saturating_sub(bytes);
+        let bytes = self.stats().bytes;
+        let (count, bytes_then) = summed.checkpoint;
+        let recent = bytes.saturating_sub(bytes_then);
         let due = summed.upto - count >= self.store.options.checkpoint_after
             || recent >= DUE_AFTER_BYTES + 16 * summed.sectors.memory() as u64;
-        if !due || summed.writing.swap(true, AcqRel) {
-            return;
+        let busy = summed.writer.as_ref().is_some_and(|writer| !writer.is_finished());
+        if due && !busy && !summed.wrong {
+            summed.checkpoint = (summed.upto, bytes);
+            let checkpoint = Checkpoint::new(&self.store, self.state.clone(), &summed);
+            summed.writer = Some(thread::spawn(move || checkpoint.write()));
         }
-        summed.checkpoint = (summed.upto, stats.bytes);
-        let checkpoint = self.state.checkpoint(&self.store.folder, &summed);
-        let writing = summed.writing.clone();
-        thread::spawn(move || {
-            // One that cannot be written only makes the next opening slower.
-            let _ = checkpoint.write();
-            writing.store(false, Release);
-        });
-    }
-}
-
-impl State {
-    fn checkpoint(&self, folder: &Path, summed: &Summed) -> Checkpoint {
-        let position = Position { epoch: self.epoch().name, count: summed.upto };
-        let path = checkpoint_path(folder, self.number);
-        Checkpoint { path, position, sectors: summed.sectors.clone() }
     }
 }
 
@@ -234,9 +243,13 @@ impl Inner {
     /// Writes the checkpoints of all spaces that have changed: on closing.
     pub(crate) fn checkpoint_all(&self) {
         for state in self.states() {
-            let summed = lock(&state.summed);
-            if summed.upto != summed.checkpoint.0 && !summed.writing.load(Acquire) {
-                let _ = state.checkpoint(&self.folder, &summed).write();
+            let mut summed = lock(&state.summed);
+            // It has the engine open.
+            if let Some(writer) = summed.writer.take() {
+                let _ = writer.join();
+            }
+            if summed.upto != summed.checkpoint.0 && !summed.wrong {
+                Checkpoint::new(self, state.clone(), &summed).write();
             }
         }
     }
@@ -246,11 +259,30 @@ struct Checkpoint {
     path: PathBuf,
     position: Position,
     sectors: Sectors,
+    state: Arc<State>,
+    ids: Keyspace,
 }
 
 impl Checkpoint {
-    /// Writes it under another name and puts it in the place of the one before.
-    fn write(&self) -> io::Result<()> {
+    fn new(store: &Inner, state: Arc<State>, summed: &Summed) -> Self {
+        let position = Position { epoch: state.epoch().name, count: summed.upto };
+        let path = checkpoint_path(&store.folder, state.number);
+        let (sectors, ids) = (summed.sectors.clone(), store.engine.ids.clone());
+        Self { path, position, sectors, state, ids }
+    }
+
+    /// Writes it. Where that fails, only the next opening is slower.
+    fn write(&self) {
+        // At least those that the checkpoint stands for.
+        let rows = lock(&self.state.ids).write();
+        if ids::ingest(&self.ids, &rows).is_ok() {
+            lock(&self.state.ids).written();
+            let _ = self.write_sums();
+        }
+    }
+
+    /// Under another name, and then in the place of the one before.
+    fn write_sums(&self) -> io::Result<()> {
         let mut stamp = [0; STAMP];
         stamp[..8].copy_from_slice(&self.position.epoch.to_be_bytes());
         stamp[8..].copy_from_slice(&self.position.count.to_be_bytes());
@@ -279,22 +311,5 @@ impl Space {
         last: AspectKey,
     ) -> impl Iterator<Item = Result<AspectKey, StoreError>> {
         self.index_rows(snapshot, first, last).map(|row| row.map(|(key, _)| key))
-    }
-
-    /// Where there are items of a hash from `first` to `last`. Others may be there instead whose
-    /// hashes only begin alike.
-    fn locations(
-        &self,
-        snapshot: &fjall::Snapshot,
-        first: &AspectHash,
-        last: &AspectHash,
-    ) -> impl Iterator<Item = Result<arcwise_proto::Location, StoreError>> {
-        let range = rows::id_range(self.state.number, first, last);
-        snapshot.range(&self.store.engine.ids, range).map(|row| {
-            let key = row.key().map_err(|e| self.failed(crate::Row::Record("ids"), e))?;
-            rows::parse_id_key(&key)
-                .map(|(_, _, location)| location)
-                .ok_or_else(|| self.damaged(crate::Row::Record("ids"), crate::Fault::Malformed))
-        })
     }
 }

@@ -1,9 +1,9 @@
 //! The daemon.
 
-use std::{path::Path, process};
+use std::{path::Path, process, time::Duration};
 
 use anyhow::Context as _;
-use arcwise::{Config, Node};
+use arcwise::{Config, Node, OpenError};
 use jiff::Zoned;
 use serde::Serialize;
 use serde_json::json;
@@ -36,7 +36,7 @@ pub(super) async fn serve(args: Serve, data: &Path, output: Output) -> anyhow::R
     if let Some(min_free) = args.min_free {
         config.store.min_free = min_free;
     }
-    let node = Node::open(config).await?;
+    let node = open(&config, output).await?;
     let feed = Feed::new(&node);
     let server = Server::start(&node, data, stop.clone())
         .with_context(|| format!("cannot make the socket for commands in {}", data.display()))?;
@@ -62,6 +62,25 @@ fn warn_of_readers(data: &Path) {
             "other users can look into the data folder; to keep them out: chmod 700 {word}"
         );
     }
+}
+
+/// Opens the node. A daemon that was killed a moment ago may still hold the store: the system takes its
+/// time to clear up after it.
+async fn open(config: &Config, output: Output) -> Result<Node, OpenError> {
+    const ATTEMPTS: u32 = 20;
+    const PAUSE: Duration = Duration::from_millis(100);
+    for attempt in 0..ATTEMPTS {
+        match Node::open(config.clone()).await {
+            Err(OpenError::Store(arcwise_store::OpenError::Locked(_))) => {
+                if attempt == 0 {
+                    output.say("Another process has the store open; waiting a moment for it to go.");
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+    Node::open(config.clone()).await
 }
 
 /// Says who and where the node is. The last line comes when commands are answered.

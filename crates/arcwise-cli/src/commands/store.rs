@@ -58,7 +58,7 @@ fn tell(checked: &Checked, data: &Path, output: &Output) -> anyhow::Result<()> {
         damages => count(*damages, "damage"),
     };
     output.line(format_args!(
-        "Checked index, log and counters in {seconds:.2} s: {aspects}, {size}; {found}."
+        "Checked index, log, counters and sums in {seconds:.2} s: {aspects}, {size}; {found}."
     ))?;
     if !checked.sound {
         output.say(format_args!(

@@ -77,6 +77,7 @@ fn they_are_right_again_after_opening() {
     let (store, space) = open_space(folder.path());
     let now = add(&space, 0..2000);
     assert_eq!(digest(&space), now);
+    all_are_found(&space, 0..2000);
     drop((store, space));
     let kept = fs::read(checkpoint(folder.path())).unwrap();
     let (store, space) = open_space(folder.path());
@@ -88,6 +89,7 @@ fn they_are_right_again_after_opening() {
     fs::write(checkpoint(folder.path()), &kept).unwrap();
     let (store, space) = open_space(folder.path());
     assert_eq!(digest(&space), now);
+    all_are_found(&space, 0..2500);
     assert_sound(&store);
     drop((store, space));
 
@@ -100,6 +102,7 @@ fn they_are_right_again_after_opening() {
         }
         let (store, space) = open_space(folder.path());
         assert_eq!(digest(&space), now);
+        all_are_found(&space, 0..2500);
         assert_sound(&store);
     }
 }
@@ -120,7 +123,16 @@ fn checkpoints_on_the_way() {
     copy(folder.path(), copied.path());
     let (store, space) = open_space(copied.path());
     assert_eq!(digest(&space), now);
+    all_are_found(&space, 0..500);
     assert_sound(&store);
+}
+
+/// Each of these aspects, by its hash.
+fn all_are_found(space: &Space, numbers: std::ops::Range<u64>) {
+    let items = space.snapshot().items;
+    for key in numbers.map(|n| numbered(n, 100).key()) {
+        assert_eq!(items.find(&key.hash, &key.hash).unwrap(), [key]);
+    }
 }
 
 #[test]
@@ -152,7 +164,7 @@ fn wrong_sums_are_found_and_made_anew() {
 fn a_store_of_the_first_format_is_brought_up_to_date() {
     let folder = tempfile::tempdir().unwrap();
     let (store, space) = open_space(folder.path());
-    space.insert((0..25_000).map(|n| numbered(n, 8)).collect()).unwrap();
+    space.insert((0..5000).map(|n| numbered(n, 100)).collect()).unwrap();
     let right = digest(&space);
     drop((store, space));
     {
@@ -166,6 +178,7 @@ fn a_store_of_the_first_format_is_brought_up_to_date() {
 
     let (store, space) = open_space(folder.path());
     assert_eq!(digest(&space), right);
+    all_are_found(&space, 0..5000);
     assert_sound(&store);
     let format = fs::read_to_string(folder.path().join("FORMAT")).unwrap();
     assert_eq!(format, "arcwise store, format 2\n");
