@@ -84,9 +84,9 @@ pub struct Narrow {
 impl Narrow {
     /// How many bits a counter needs where a set has `count` items: 5 to 20, with 2^bits at least
     /// 2 sqrt(count). Differences up to a tenth of the items are told well; beyond that the counters
-    /// wrap, and the estimate levels off at count / 3.
+    /// wrap, and the estimate levels off, at count / 3 or more.
     pub fn bits_for(count: u64) -> u32 {
-        (count.max(1).ilog2().div_ceil(2) + 2).clamp(5, 20)
+        ((count.max(1).ilog2() + 1).div_ceil(2) + 1).clamp(5, 20)
     }
 
     /// How many bits each counter has.
