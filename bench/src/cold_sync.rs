@@ -93,7 +93,8 @@ async fn compare(args: &Args) -> anyhow::Result<()> {
         let there: Measured = empty.read().await?;
         full.write("report").await?;
         let here: Measured = full.read().await?;
-        (full.end().await?, empty.end().await?);
+        full.end().await?;
+        empty.end().await?;
         anyhow::ensure!(there.stored == args.aspects, "{} aspects arrived", there.stored);
         let data = (args.aspects * args.size as u64) as f64;
         println!(

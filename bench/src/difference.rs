@@ -97,7 +97,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         let _: Ready = right.read().await?;
         right.write(&ready.ticket).await?;
         let measured: Measured = right.read().await?;
-        (left.end().await?, right.end().await?);
+        left.end().await?;
+        right.end().await?;
         (both, next) = (both + d, next + d);
         anyhow::ensure!(measured.stored == both, "{} of {both} are held", measured.stored);
         println!(

@@ -73,7 +73,8 @@ async fn open(config: &Config, output: Output) -> Result<Node, OpenError> {
         match Node::open(config.clone()).await {
             Err(OpenError::Store(arcwise_store::OpenError::Locked(_))) => {
                 if attempt == 0 {
-                    output.say("Another process has the store open; waiting a moment for it to go.");
+                    output
+                        .say("Another process has the store open; waiting a moment for it to go.");
                 }
                 tokio::time::sleep(PAUSE).await;
             }
