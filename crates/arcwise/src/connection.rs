@@ -365,7 +365,8 @@ async fn gossip_with(inner: Arc<Inner>, peer: Arc<Peer>, id: SpaceId) {
     loop {
         let now = tokio::select! {
             () = at(session) => true,
-            () = slot.nudge.notified() => true,
+            // After a failure not before its time, whatever the peer says.
+            () = slot.nudge.notified(), if session.is_none() => true,
             () = tokio::time::sleep_until(ping), if session.is_none() => false,
             () = slot.told.notified() => {
                 ping = Instant::now() + jitter(interval);
@@ -374,7 +375,7 @@ async fn gossip_with(inner: Arc<Inner>, peer: Arc<Peer>, id: SpaceId) {
             }
             Ok(()) = changes.changed() => {
                 let by = *ping_by.get_or_insert(Instant::now() + STIRRING);
-                ping = ping.min(by).min(Instant::now() + jitter(STILL));
+                ping = by.min(Instant::now() + jitter(STILL));
                 continue;
             }
             _ = ended.wait_for(|spaces| !spaces.contains_key(&id)) => return,

@@ -144,9 +144,12 @@ pub(crate) async fn answer(
             return drop(turn);
         }
     };
-    let (now, store) = (inner.now(), space.store.clone());
+    let (now, store, work) = (inner.now(), space.store.clone(), terms.limits.work);
     let started = Instant::now();
     let session = blocking(move || Session::answer(now, terms, request, &store)).await;
+    if let Err(SessionError::TooCostly) = &session {
+        peer.worked(work);
+    }
     let result = match session {
         Ok(session) => {
             let session = Timed { session, computing: started.elapsed() };
@@ -303,7 +306,8 @@ async fn drive(
     let mut ingest = Ingest::default();
     let Timed { session, mut computing } = timed;
     // What of the work was charged to the peer.
-    let mut charged = 0;
+    let mut charged = session.work();
+    peer.worked(charged);
     let mut session = Some(session);
     let (mut reading, mut writing) = (true, true);
     let mut next = None;
