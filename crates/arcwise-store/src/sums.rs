@@ -287,8 +287,10 @@ impl Checkpoint {
         stamp[..8].copy_from_slice(&self.position.epoch.to_be_bytes());
         stamp[8..].copy_from_slice(&self.position.count.to_be_bytes());
         let bytes = self.sectors.to_bytes(stamp);
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
+        // Not its parents: a store that was deleted meanwhile stays so.
+        match self.path.parent().map(fs::create_dir) {
+            Some(Err(e)) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
         }
         let new = self.path.with_extension("new");
         let mut file = File::create(&new)?;
