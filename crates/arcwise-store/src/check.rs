@@ -5,7 +5,7 @@
 //! does not hide the next; then the index is walked for rows that lead nowhere sound.
 
 use arcwise_proto::{
-    Aspect, AspectKey,
+    ArcSet, Aspect, AspectKey, RingArc,
     session::{Holdings, Snapshot},
 };
 use fjall::Readable;
@@ -72,6 +72,33 @@ impl Store {
         }
         self.check_strays(spaces.len() as SpaceNumber, &snapshot, &mut report)?;
         Ok(report)
+    }
+
+    /// Gives up the aspects that a check has found damaged, and with them the claim to hold what is at
+    /// their locations: then they can be fetched again from whoever has them. Gives how many.
+    ///
+    /// # Errors
+    /// As [`Space::remove`] and [`Space::set_held`].
+    pub fn give_up(&self, report: &CheckReport) -> Result<u64, StoreError> {
+        let mut given_up = 0;
+        for space in self.spaces() {
+            let damaged = report.damages.iter().filter(|damage| damage.space == Some(space.id()));
+            let keys: Vec<AspectKey> = damaged
+                .filter_map(|damage| match damage.row {
+                    Row::Aspect(key) => Some(key),
+                    Row::Log(_) | Row::Record(_) => None,
+                })
+                .collect();
+            if keys.is_empty() {
+                continue;
+            }
+            // The claim first: at no moment is more claimed than held.
+            let points = keys.iter().map(|key| RingArc::between(key.location, key.location));
+            space.set_held(space.held().difference(&points.collect::<ArcSet>()))?;
+            let held = space.remove(&keys)?;
+            given_up += held.iter().filter(|held| **held).count() as u64;
+        }
+        Ok(given_up)
     }
 
     /// Notes rows whose space number, `free` or above, was never given out.

@@ -151,8 +151,8 @@ impl Inner {
             held.push(indexed.is_some());
             let Some(Indexed { sequence, .. }) = indexed else { continue };
             let log_key = rows::log_key(state.number, sequence);
-            // Of one that is missing, nothing can be said.
-            let size = snapshot.size_of(&engine.log, log_key)?.unwrap_or(0);
+            // Of one that is missing or cannot be read, nothing can be said.
+            let size = snapshot.size_of(&engine.log, log_key).ok().flatten().unwrap_or(0);
             batch.remove(&engine.index, rows::index_key(state.number, key));
             batch.remove(&engine.log, log_key);
             progress.sequence += 1;

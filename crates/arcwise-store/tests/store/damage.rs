@@ -7,7 +7,7 @@ use std::{
 
 use crate::common::*;
 use arcwise_proto::{
-    AspectKey,
+    ArcSet, AspectKey,
     session::{Filter, Holdings},
 };
 use arcwise_store::{Damage, Fault, OpenError, Row, Store, StoreError};
@@ -242,4 +242,36 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         }
     }
     files
+}
+
+/// What is damaged is given up, and can be stored again as if it had never been there.
+#[test]
+fn damaged_aspects_are_given_up() {
+    let folder = nine();
+    let damaged = [numbered(3, 100), numbered(5, 100), numbered(7, 100)];
+    tamper(folder.path(), |keyspace| {
+        keyspace("log").insert(log_key(3), "no aspect").unwrap();
+        keyspace("log").insert(log_key(5), numbered(50, 100).encoding().to_vec()).unwrap();
+        keyspace("log").remove(log_key(7)).unwrap();
+    });
+    let (store, space) = open_space(folder.path());
+    space.set_held(ArcSet::full()).unwrap();
+    let before = space.position();
+    assert_eq!(store.give_up(&store.check().unwrap()).unwrap(), 3);
+    assert_eq!(space.lacks(&keys(&damaged)).unwrap(), keys(&damaged));
+    assert_eq!(space.resolve(before), None, "nobody may build on what was compared before");
+    for aspect in &damaged {
+        assert!(!space.held().contains(aspect.location()));
+    }
+    assert!(space.held().contains(numbered(4, 100).location()));
+
+    assert_eq!(space.insert(damaged.to_vec()).unwrap(), [true; 3]);
+    let all: Vec<_> = (1..10).map(|n| numbered(n, 100)).collect();
+    for aspect in &all {
+        assert_eq!(space.get(&aspect.key()).unwrap().as_ref(), Some(aspect));
+    }
+    assert_eq!(space.stats().count, 9);
+    assert!(
+        store.check().unwrap().damages.iter().all(|d| matches!(d.row, Row::Record("counters")))
+    );
 }
