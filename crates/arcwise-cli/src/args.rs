@@ -162,7 +162,11 @@ pub(crate) enum StoreCommand {
     /// Checks that each aspect is what its hash says, and that index, log, counters and sums agree. Where
     /// a daemon runs it does that, and goes on with everything else meanwhile. The exit code is 9
     /// where something is damaged.
-    Check,
+    Check {
+        /// Give up the aspects that are damaged, so that they are fetched again from peers
+        #[arg(long)]
+        repair: bool,
+    },
 }
 
 #[derive(clap::Args, Clone, Debug)]

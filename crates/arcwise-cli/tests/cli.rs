@@ -790,24 +790,8 @@ fn garbage_in_the_data_folder() {
     assert!(home.run(["space", "list"]).ok().contains("notes"));
 }
 
-#[test]
-fn a_store_can_be_checked() {
-    let home = Home::empty();
-    home.run(["store", "check"]).fails(3, &["there is no node"]);
-    home.run(["init"]).ok();
-    {
-        let _daemon = home.serve();
-        home.run(["space", "create", "notes"]).ok();
-        // More than stays in the engine's memory and journals.
-        home.pipe(["put", "-", "--name", "large"], &noise(1, 40 << 20)).ok();
-        let told = home.run(["store", "check", "--json"]).json();
-        assert_eq!((&told["sound"], &told["damage_count"]), (&true.into(), &0.into()));
-        home.run(["stop"]).ok();
-    }
-    let shown = home.run(["store", "check"]).ok();
-    assert!(shown.contains("sound aspects") && shown.contains("nothing is damaged"), "{shown}");
-
-    // One bit in the middle of the largest file that is no journal.
+/// Flips one bit in the middle of the largest file of the engine that is no journal.
+fn damage(home: &Home) {
     let mut files = Vec::new();
     let mut folders = vec![home.data().join("db")];
     while let Some(folder) = folders.pop() {
@@ -826,6 +810,49 @@ fn a_store_can_be_checked() {
     let mut content = fs::read(&file).unwrap();
     content[length as usize / 2] ^= 1;
     fs::write(&file, content).unwrap();
+}
+
+/// What the disk has lost, a peer still has.
+#[test]
+fn a_damaged_store_heals_from_a_peer() {
+    let Pair { alice, bob, alices: _alices, bobs } = pair();
+    let large = alice.path("large");
+    fs::write(&large, noise(7, 40 << 20)).unwrap();
+    let address = alice.put(&large);
+    bob.run(["sync"]).ok();
+    bob.run(["stop"]).ok();
+    drop(bobs);
+    damage(&bob);
+
+    let bobs = bob.serve();
+    bob.run(["store", "check"]).exit(9);
+    let (told, _) = bob.run(["store", "check", "--repair", "--json"]).exit(9);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["given_up"], 1);
+    bob.run(["sync"]).ok();
+    assert_eq!(bob.run(["store", "check", "--json"]).json()["sound"], true);
+    bob.gets(&address, &large);
+    drop(bobs);
+}
+
+#[test]
+fn a_store_can_be_checked() {
+    let home = Home::empty();
+    home.run(["store", "check"]).fails(3, &["there is no node"]);
+    home.run(["init"]).ok();
+    {
+        let _daemon = home.serve();
+        home.run(["space", "create", "notes"]).ok();
+        // More than stays in the engine's memory and journals.
+        home.pipe(["put", "-", "--name", "large"], &noise(1, 40 << 20)).ok();
+        let told = home.run(["store", "check", "--json"]).json();
+        assert_eq!((&told["sound"], &told["damage_count"]), (&true.into(), &0.into()));
+        home.run(["stop"]).ok();
+    }
+    let shown = home.run(["store", "check"]).ok();
+    assert!(shown.contains("sound aspects") && shown.contains("nothing is damaged"), "{shown}");
+
+    damage(&home);
 
     let (shown, advice) = home.run(["store", "check"]).exit(9);
     assert!(shown.starts_with("log row ") || shown.starts_with("aspect "), "{shown}");
@@ -837,6 +864,8 @@ fn a_store_can_be_checked() {
     assert_eq!((&told["sound"], &told["damage_count"]), (&false.into(), &1.into()));
     assert_eq!(told["damages"].as_array().unwrap().len(), 1);
     let address = home.run(["ls", "--json"]).json()[0]["address"].as_str().unwrap().to_owned();
-    let text = home.run(["get", &address, "out"]).fails(9, &["arcwise store check"]);
+    let text = home
+        .run(["get", &address, home.path("out").to_str().unwrap()])
+        .fails(9, &["arcwise store check"]);
     assert!(!text.contains("Fjall") && !text.contains("Checksum"), "{text}");
 }

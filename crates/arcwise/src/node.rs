@@ -342,6 +342,21 @@ impl Node {
         blocking(move || store.check()).await
     }
 
+    /// Gives up the aspects that a check has found damaged, so that they are fetched again from peers
+    /// that have them. Gives how many.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub async fn give_up_damaged(&self, report: CheckReport) -> Result<u64, StoreError> {
+        let store = self.running.store.clone();
+        let given_up = blocking(move || store.give_up(&report)).await?;
+        self.running.spaces_changed();
+        for space in &*lock(&self.running.spaces) {
+            space.changes.send_modify(|changes| *changes += 1);
+        }
+        Ok(given_up)
+    }
+
     /// Asks a connected peer for a sign of life; gives the time until it came.
     ///
     /// # Errors

@@ -18,7 +18,7 @@
 //! | `POST /v1/join` | [`Ticket`] | [`Joined`] |
 //! | `GET /v1/peers?ping=` | | [`Peers`] |
 //! | `POST /v1/sync` | [`Sync`] | lines of [`Synced`], one for each peer |
-//! | `POST /v1/check` | | [`Checked`], when all was read |
+//! | `POST /v1/check` | [`Check`] | [`Checked`], when all was read |
 //! | `GET /v1/events` | | lines of [`Event`], until the daemon stops |
 //! | `POST /v1/stop` | | lines of [`Stopping`]; ends when the data folder is free |
 //! | `POST /v1/aspects?space=` | new aspects | nothing; they are durable then |

@@ -329,6 +329,12 @@ pub(crate) struct Synced {
     pub(crate) outcome: Outcome,
 }
 
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Check {
+    /// Give up what is damaged, so that it is fetched again.
+    pub(crate) repair: bool,
+}
+
 /// What a check of the store has found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Checked {
@@ -340,6 +346,8 @@ pub(crate) struct Checked {
     /// How much is damaged, and what: the first thousand of it.
     pub(crate) damage_count: u64,
     pub(crate) damages: Vec<Damage>,
+    /// Damaged aspects that are to be fetched again now.
+    pub(crate) given_up: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -362,6 +370,7 @@ impl Checked {
             seconds: took.as_secs_f64(),
             damage_count: report.damage_count,
             damages: report.damages.iter().map(damage).collect(),
+            given_up: 0,
         }
     }
 }

@@ -42,7 +42,7 @@ pub(crate) async fn run(command: Command, data: &Path, output: Output) -> anyhow
         Command::Cat { what, space } => files::cat(what, space, context).await,
         Command::Ls { what, space } => files::ls(what, space, context).await,
         Command::Sync(args) => peers::sync(args, &context).await,
-        Command::Store(StoreCommand::Check) => store::check(&context).await,
+        Command::Store(StoreCommand::Check { repair }) => store::check(repair, &context).await,
         Command::Peers { ping } => peers::peers(ping, &context).await,
         Command::Demo(args) => match demo::run(args, output).await? {
             true => Ok(Exit::Done),

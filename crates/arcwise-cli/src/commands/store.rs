@@ -8,7 +8,7 @@ use arcwise_store::{Options, Store};
 use super::Context;
 use crate::{
     api::{
-        Checked,
+        Check, Checked,
         client::{Error, shell_word},
     },
     exit::Exit,
@@ -17,11 +17,11 @@ use crate::{
 };
 
 /// Checks all of it: through the daemon, or here where none runs.
-pub(super) async fn check(context: &Context<'_>) -> anyhow::Result<Exit> {
+pub(super) async fn check(repair: bool, context: &Context<'_>) -> anyhow::Result<Exit> {
     let Context { data, client, output } = context;
     let checking = output.spinner("reading the whole store");
-    let checked = match client.post("/v1/check", ()).await {
-        Err(Error::NoDaemon(_)) if Node::exists(data) => check_here(data).await,
+    let checked = match client.post("/v1/check", Check { repair }).await {
+        Err(Error::NoDaemon(_)) if Node::exists(data) => check_here(data, repair).await,
         checked => checked.map_err(anyhow::Error::from),
     };
     checking.finish_and_clear();
@@ -33,12 +33,15 @@ pub(super) async fn check(context: &Context<'_>) -> anyhow::Result<Exit> {
     Ok(if checked.sound { Exit::Done } else { Exit::Damaged })
 }
 
-async fn check_here(data: &Path) -> anyhow::Result<Checked> {
+async fn check_here(data: &Path, repair: bool) -> anyhow::Result<Checked> {
     let data = data.to_owned();
     let work = tokio::task::spawn_blocking(move || {
         let start = Instant::now();
-        let report = Store::open(&data, Options::default())?.check()?;
-        Ok(Checked::new(&report, start.elapsed()))
+        let store = Store::open(&data, Options::default())?;
+        let report = store.check()?;
+        let checked = Checked::new(&report, start.elapsed());
+        let given_up = if repair { store.give_up(&report)? } else { 0 };
+        Ok(Checked { given_up, ..checked })
     });
     work.await?
 }
@@ -60,11 +63,17 @@ fn tell(checked: &Checked, data: &Path, output: &Output) -> anyhow::Result<()> {
     output.line(format_args!(
         "Checked index, log, counters and sums in {seconds:.2} s: {aspects}, {size}; {found}."
     ))?;
-    if !checked.sound {
+    if checked.given_up > 0 {
         output.say(format_args!(
-            "What is sound can still be got. To have a whole store again, stop the daemon and \
-             restore a backup of {}; or make another node, join the spaces there, and let it fetch \
-             all from the peers: arcwise init --data DIR. Check the disk too.",
+            "{} given up: fetched again from peers that have them, once the daemon runs and they \
+             are connected. Check again then, and check the disk.",
+            count(checked.given_up, "damaged aspect"),
+        ));
+    } else if !checked.sound {
+        output.say(format_args!(
+            "What is sound can still be got. To have the damaged aspects fetched again from peers: \
+             arcwise store check --repair. Or stop the daemon and restore a backup of {}. Check the \
+             disk too.",
             shell_word(data),
         ));
     }

@@ -4,8 +4,8 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Instant};
 
 use axum::{Json, extract::State};
 
-use super::{Answer, Daemon, peers::told_peers, spaces::told};
-use crate::api::{Checked, Disk, Status};
+use super::{Answer, Body, Daemon, parsed, peers::told_peers, spaces::told};
+use crate::api::{Check, Checked, Disk, Status};
 
 pub(super) async fn status(State(daemon): State<Daemon>) -> Answer<Status> {
     let node = daemon.node()?;
@@ -27,10 +27,13 @@ pub(super) async fn status(State(daemon): State<Daemon>) -> Answer<Status> {
     }))
 }
 
-pub(super) async fn check(State(daemon): State<Daemon>) -> Answer<Checked> {
-    let start = Instant::now();
-    let report = daemon.node()?.check_store().await?;
-    Ok(Json(Checked::new(&report, start.elapsed())))
+pub(super) async fn check(State(daemon): State<Daemon>, body: Body) -> Answer<Checked> {
+    let Check { repair } = parsed(body)?;
+    let (node, start) = (daemon.node()?, Instant::now());
+    let report = node.check_store().await?;
+    let checked = Checked::new(&report, start.elapsed());
+    let given_up = if repair { node.give_up_damaged(report).await? } else { 0 };
+    Ok(Json(Checked { given_up, ..checked }))
 }
 
 /// Bytes on disk below a folder. What vanishes meanwhile is not counted.
