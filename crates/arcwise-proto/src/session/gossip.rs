@@ -238,7 +238,7 @@ impl<I: Items<Error: Error>> Session<I> {
     /// the [`MAX_ARCS`] longest are compared.
     ///
     /// # Errors
-    /// Where the store cannot be read.
+    /// Where the store cannot be read, or comparing would take more work than this peer is given.
     pub fn open<H: Holdings<Items = I, Error = I::Error>>(
         now: Time,
         terms: Terms,
@@ -297,7 +297,8 @@ impl<I: Items<Error: Error>> Session<I> {
     /// Bob answers a session that the peer has opened with `request`, its first message.
     ///
     /// # Errors
-    /// A fault of the peer or of our own store, or a position that we do not know.
+    /// A fault of the peer or of our own store, a position that we do not know, arcs that we do not all
+    /// take, or too much work.
     pub fn answer<H: Holdings<Items = I, Error = I::Error>>(
         now: Time,
         terms: Terms,
