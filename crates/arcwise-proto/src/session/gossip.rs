@@ -190,7 +190,7 @@ const SEND_AHEAD: usize = 2 * PAGE_KEYS;
 /// One end of a gossip session. `I` are the items that it compares: see [`Holdings::snapshot`].
 #[derive(Debug)]
 pub struct Session<I> {
-    list: List<I>,
+    way: Way<I>,
     unanswered: Unanswered,
     fetch: Fetch,
     /// Keys that the peer wants and has not been sent.
@@ -207,9 +207,12 @@ pub struct Session<I> {
     outputs: VecDeque<Output>,
 }
 
+/// How the sets are compared, and how far that is.
 #[derive(Debug)]
-enum List<I> {
+enum Way<I> {
+    /// By packets.
     Packets(Box<Comparison<I>>),
+    /// By lists, at her end.
     Alice {
         /// Until the first frame is sent.
         open: Option<Open>,
@@ -218,6 +221,7 @@ enum List<I> {
         heard: VecDeque<Vec<AspectKey>>,
         heard_last: bool,
     },
+    /// By lists, at his end.
     Bob {
         arcs: ArcSet,
         filter: Filter,
@@ -261,8 +265,8 @@ impl<I: Items<Error: Error>> Session<I> {
                 position: None,
             };
             let (comparison, first) = Comparison::open(snapshot, open, terms.nonce, terms.limits)?;
-            let list = List::Packets(Box::new(comparison));
-            let mut this = Self::new(now, Role::Alice, terms, list, position, false);
+            let way = Way::Packets(Box::new(comparison));
+            let mut this = Self::new(now, Role::Alice, terms, way, position, false);
             this.since_positions = false;
             this.outputs.push_back(Output::Send(first));
             return Ok(this);
@@ -281,14 +285,14 @@ impl<I: Items<Error: Error>> Session<I> {
             stored_after,
             position: Some(position),
         };
-        let list = List::Alice {
+        let way = Way::Alice {
             pages: Pages::new(open.arcs.clone(), filter),
             open: Some(open),
             heard: VecDeque::new(),
             heard_last: false,
         };
         let constrained = filter != Filter::default();
-        let mut this = Self::new(now, Role::Alice, terms, list, position, constrained);
+        let mut this = Self::new(now, Role::Alice, terms, way, position, constrained);
         this.since_positions = constraints.published_since.is_none();
         this.advance(holdings).map_err(SessionError::Store)?;
         Ok(this)
@@ -317,8 +321,8 @@ impl<I: Items<Error: Error>> Session<I> {
             let terms = Terms { arcs: arcs.clone(), ..terms };
             let (nonce, limits, link) = (terms.nonce, terms.limits, terms.link);
             let comparison = Comparison::answer(holdings.snapshot(), arcs, nonce, limits, link);
-            let list = List::Packets(Box::new(comparison));
-            let mut this = Self::new(now, Role::Bob, terms, list, holdings.position(), false);
+            let way = Way::Packets(Box::new(comparison));
+            let mut this = Self::new(now, Role::Bob, terms, way, holdings.position(), false);
             this.since_positions = false;
             let first = Message::ArcRequest(ArcRequest { open: None, body: request.body });
             this.handle(now, Input::Received(first), holdings)?;
@@ -331,7 +335,7 @@ impl<I: Items<Error: Error>> Session<I> {
             filter.stored_after = Some(count);
         }
         let constrained = filter != Filter::default();
-        let list = List::Bob {
+        let way = Way::Bob {
             arcs: arcs.clone(),
             filter,
             heard: VecDeque::new(),
@@ -341,7 +345,7 @@ impl<I: Items<Error: Error>> Session<I> {
             whole: terms.arcs.covers(&arcs),
         };
         let position = holdings.position();
-        let mut this = Self::new(now, Role::Bob, terms, list, position, constrained);
+        let mut this = Self::new(now, Role::Bob, terms, way, position, constrained);
         this.report.arcs = this.report.arcs.intersect(&arcs);
         this.since_positions = open.published_since.is_none();
         this.peer_position = open.position;
@@ -354,7 +358,7 @@ impl<I: Items<Error: Error>> Session<I> {
         now: Time,
         role: Role,
         terms: Terms,
-        list: List<I>,
+        way: Way<I>,
         position: Position,
         constrained: bool,
     ) -> Self {
@@ -375,7 +379,7 @@ impl<I: Items<Error: Error>> Session<I> {
             positions: None,
         };
         Self {
-            list,
+            way,
             unanswered: Unanswered::default(),
             fetch: Fetch::new(terms.space, terms.arcs, terms.max_wants),
             asked: 0,
@@ -439,9 +443,9 @@ impl<I: Items<Error: Error>> Session<I> {
 
     /// What was spent of [`Limits::work`] so far.
     pub fn work(&self) -> u64 {
-        match &self.list {
-            List::Packets(comparison) => comparison.report().work,
-            List::Alice { .. } | List::Bob { .. } => 0,
+        match &self.way {
+            Way::Packets(comparison) => comparison.report().work,
+            Way::Alice { .. } | Way::Bob { .. } => 0,
         }
     }
 
@@ -453,17 +457,14 @@ impl<I: Items<Error: Error>> Session<I> {
     fn receive(&mut self, message: Message) -> Result<(), SessionError<I::Error>> {
         let kind = message.kind();
         let wrong = || Fault::Unexpected { kind, when: "at this end of a session" };
-        match (message, &mut self.list) {
+        match (message, &mut self.way) {
             (Message::ArcRequest(ArcRequest { open: Some(_), .. }), _) => {
                 return Err(Fault::Unexpected { kind, when: "twice with an opening" }.into());
             }
-            (Message::ArcRequest(ArcRequest { body: Body::Packet(packet), .. }), list)
-            | (
-                Message::AspectDataRequest(AspectDataRequest { body: Body::Packet(packet) }),
-                list,
-            )
-            | (Message::ArcResponse(ArcResponse { body: Body::Packet(packet) }), list) => {
-                let List::Packets(comparison) = list else { return Err(wrong().into()) };
+            (Message::ArcRequest(ArcRequest { body: Body::Packet(packet), .. }), way)
+            | (Message::AspectDataRequest(AspectDataRequest { body: Body::Packet(packet) }), way)
+            | (Message::ArcResponse(ArcResponse { body: Body::Packet(packet) }), way) => {
+                let Way::Packets(comparison) = way else { return Err(wrong().into()) };
                 // Only Alice wants by packets, and only Bob responds.
                 let from = if kind == Kind::ArcResponse { Role::Bob } else { Role::Alice };
                 let wants = matches!(packet, exchange::Packet::Want(_));
@@ -479,7 +480,7 @@ impl<I: Items<Error: Error>> Session<I> {
             }
             (
                 Message::ArcRequest(ArcRequest { body: Body::List(page), .. }),
-                List::Bob { heard, next, arcs, .. },
+                Way::Bob { heard, next, arcs, .. },
             ) => {
                 let first = next.ok_or(Fault::Unexpected { kind, when: "after the last page" })?;
                 if heard.len() >= LIST_WINDOW {
@@ -498,7 +499,7 @@ impl<I: Items<Error: Error>> Session<I> {
             }
             (
                 Message::ArcResponse(ArcResponse { body: Body::List(response) }),
-                List::Alice { heard, heard_last, .. },
+                Way::Alice { heard, heard_last, .. },
             ) => {
                 if *heard_last {
                     return Err(Fault::Unexpected { kind, when: "after the last one" }.into());
@@ -517,7 +518,7 @@ impl<I: Items<Error: Error>> Session<I> {
             }
             (
                 Message::AspectDataRequest(AspectDataRequest { body: Body::List(keys) }),
-                List::Alice { .. } | List::Bob { .. },
+                Way::Alice { .. } | Way::Bob { .. },
             ) => {
                 self.unanswered.answered(&keys)?;
                 self.asked += keys.len();
@@ -571,7 +572,7 @@ impl<I: Items<Error: Error>> Session<I> {
 
     /// After a comparison: hands what the peer lacks to the driver, not too much at a time.
     fn send(&mut self) -> Result<(), I::Error> {
-        if let List::Packets(comparison) = &mut self.list {
+        if let Way::Packets(comparison) = &mut self.way {
             while self.asked < SEND_AHEAD
                 && let Some(keys) = comparison.next()?
             {
@@ -594,15 +595,15 @@ impl<I: Items<Error: Error>> Session<I> {
         holdings: &H,
     ) -> Result<(), I::Error> {
         loop {
-            let keys = match &mut self.list {
-                List::Packets(_) => return Ok(()),
-                List::Alice { heard, .. } => {
+            let keys = match &mut self.way {
+                Way::Packets(_) => return Ok(()),
+                Way::Alice { heard, .. } => {
                     let Some(listed) = heard.front() else { return Ok(()) };
                     let Some(keys) = self.fetch.want(listed, holdings)? else { return Ok(()) };
                     heard.pop_front();
                     keys
                 }
-                List::Bob { heard, current, .. } => {
+                Way::Bob { heard, current, .. } => {
                     // One page at a time: the complement of the one before is listed first.
                     let (Some((_, page)), None) = (heard.front(), &current) else { return Ok(()) };
                     let Some(keys) = self.fetch.want(&page.keys, holdings)? else { return Ok(()) };
@@ -624,14 +625,14 @@ impl<I: Items<Error: Error>> Session<I> {
         holdings: &H,
     ) -> Result<(), I::Error> {
         while self.unanswered.has_room() {
-            let (message, keys): (Message, _) = match &mut self.list {
-                List::Packets(_) => break,
-                List::Alice { open, pages, .. } => {
+            let (message, keys): (Message, _) = match &mut self.way {
+                Way::Packets(_) => break,
+                Way::Alice { open, pages, .. } => {
                     let Some(page) = pages.next(holdings)? else { break };
                     let keys = page.keys.clone();
                     (ArcRequest { open: open.take(), body: Body::List(page) }.into(), keys)
                 }
-                List::Bob { arcs, filter, heard, next, current, said_last, whole } => {
+                Way::Bob { arcs, filter, heard, next, current, said_last, whole } => {
                     let Some(complement) = current else { break };
                     let keys = complement.next(holdings, arcs, filter)?;
                     if complement.is_done() {
@@ -655,20 +656,20 @@ impl<I: Items<Error: Error>> Session<I> {
 
     /// All our lists are sent and answered.
     fn said_everything(&self) -> bool {
-        let sent = match &self.list {
-            List::Packets(comparison) => comparison.is_over(),
-            List::Alice { pages, .. } => pages.is_done(),
-            List::Bob { said_last, .. } => *said_last,
+        let sent = match &self.way {
+            Way::Packets(comparison) => comparison.is_over(),
+            Way::Alice { pages, .. } => pages.is_done(),
+            Way::Bob { said_last, .. } => *said_last,
         };
         sent && self.unanswered.is_empty()
     }
 
     /// All the peer's lists have come, and we have answered them.
     fn heard_everything(&self) -> bool {
-        match &self.list {
-            List::Packets(comparison) => comparison.is_over(),
-            List::Alice { heard, heard_last, .. } => *heard_last && heard.is_empty(),
-            List::Bob { heard, next, .. } => next.is_none() && heard.is_empty(),
+        match &self.way {
+            Way::Packets(comparison) => comparison.is_over(),
+            Way::Alice { heard, heard_last, .. } => *heard_last && heard.is_empty(),
+            Way::Bob { heard, next, .. } => next.is_none() && heard.is_empty(),
         }
     }
 }
