@@ -255,7 +255,7 @@ pub(crate) struct Sync {
     pub(crate) peer: Option<String>,
     #[command(flatten)]
     pub(crate) space: InSpace,
-    /// Compare everything, even where only what is new can differ
+    /// Compare by lists of all hashes, relying on nothing that is kept to compare faster
     #[arg(long)]
     pub(crate) full: bool,
     /// Only what was published since then: a time (RFC 3339) or how long ago (2h, 3 days)
