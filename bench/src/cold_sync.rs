@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Instant};
 
 use anyhow::Context;
-use arcwise::{Config, EntryAddress, Event, NewAspect, Node, Ticket};
+use arcwise::{Config, EntryAddress, Event, Limits, NewAspect, Node, Ticket};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, stdin},
@@ -125,7 +125,7 @@ async fn open(args: &Args) -> anyhow::Result<Node> {
 /// Holds everything, and waits until it is asked what it cost.
 async fn full(args: &Args) -> anyhow::Result<()> {
     let node = open(args).await?;
-    let space = node.create_space("bench").await?;
+    let space = node.create_space("bench", Limits::default()).await?;
     let start = Instant::now();
     let mut random = Random(1);
     // About a megabyte at a time, where a thousand are more.

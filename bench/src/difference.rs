@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use arcwise::{ArcSet, Aspect, Config, EntryAddress, Event, Method, Node, SpaceId, Ticket, Time};
-use arcwise_store::{Options, Store};
+use arcwise_store::{Limits, Options, Store};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, stdin},
@@ -132,7 +132,7 @@ fn fill(folder: &Path, numbers: Range<u64>, size: usize) -> anyhow::Result<()> {
     let store = Store::open(folder, Options::default())?;
     let space = match store.space(&SPACE) {
         Some(space) => space,
-        None => store.create_space(&SPACE, "bench", ArcSet::full(), ArcSet::full())?,
+        None => store.create_space(&SPACE, "bench", ArcSet::full(), ArcSet::full(), Limits::default())?,
     };
     for first in numbers.clone().step_by(4096) {
         let batch = first..numbers.end.min(first + 4096);

@@ -18,7 +18,7 @@ use arcwise_proto::{
     limits::PAGE_KEYS,
     session::{Filter, Holdings},
 };
-use arcwise_store::{Options, Space, Store};
+use arcwise_store::{Limits, Options, Space, Store};
 use fjall::{
     CompressionType, Database, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch,
     PersistMode, config::CompressionPolicy,
@@ -93,7 +93,7 @@ fn open(path: &Path) -> Store {
 fn store(path: &Path, batches: &[&[Aspect]], threads: usize) -> Duration {
     let store = open(path);
     let space = store
-        .create_space(&SpaceId([1; 32]), "", ArcSet::full(), ArcSet::full())
+        .create_space(&SpaceId([1; 32]), "", ArcSet::full(), ArcSet::full(), Limits::default())
         .expect("a new space");
     let start = Instant::now();
     thread::scope(|scope| {

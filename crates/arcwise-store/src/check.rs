@@ -70,7 +70,7 @@ impl Store {
         for space in &spaces {
             SpaceCheck { space, snapshot: &snapshot, report: &mut report }.run()?;
         }
-        self.check_strays(spaces.len() as SpaceNumber, &snapshot, &mut report)?;
+        self.check_strays(self.inner().next_space(), &snapshot, &mut report)?;
         Ok(report)
     }
 

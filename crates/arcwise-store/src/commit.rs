@@ -11,14 +11,14 @@ use std::{
 };
 
 use arcwise_proto::{
-    Aspect, AspectKey,
+    Aspect, AspectKey, Time,
     limits::{ASPECT_OVERHEAD, MAX_ASPECT_DATA},
     reconcile::ShortId,
 };
 use fjall::Readable;
 
 use crate::{
-    Space, StoreError,
+    Limited, Space, StoreError,
     rows::{self, Indexed, Progress, Removal, SpaceNumber, meta},
     space::State,
     store::{Inner, lock},
@@ -30,6 +30,11 @@ use crate::{
 const BATCH_ASPECTS: usize = 4096;
 const BATCH_BYTES: usize = 16 << 20;
 const _: () = assert!(MAX_ASPECT_DATA + ASPECT_OVERHEAD <= BATCH_BYTES, "every aspect fits");
+
+/// Bytes that must be free under a limit, and on the disk, after it was full. Guesses: more than the
+/// largest aspect, and more than what the engine rewrites at a time.
+const ROOM: u64 = 2 << 20;
+const DISK_ROOM: u64 = 64 << 20;
 
 #[derive(Default)]
 pub(crate) struct Commits {
@@ -55,10 +60,12 @@ struct Request {
     change: Change,
 }
 
-enum Change {
+pub(crate) enum Change {
     /// With the bytes of their encodings.
     Insert(Vec<Aspect>, usize),
     Remove(Vec<AspectKey>),
+    /// Of the space as a whole.
+    Delete,
 }
 
 /// For each aspect whether it was new, or for each key whether it was held.
@@ -75,7 +82,8 @@ impl Space {
     /// # Errors
     /// [`StoreError::DiskFull`], or [`StoreError::Engine`]. More than 4096 aspects or 16 MiB are
     /// stored in several steps, of which the first may have been taken: insert all again, what was
-    /// stored does no harm.
+    /// stored does no harm. [`StoreError::Full`] where a limit does not allow more, and
+    /// [`StoreError::SpaceDeleted`].
     pub fn insert(&self, aspects: Vec<Aspect>) -> Result<Vec<bool>, StoreError> {
         let mut new = Vec::with_capacity(aspects.len());
         let mut aspects = aspects.into_iter().peekable();
@@ -87,9 +95,42 @@ impl Space {
                 bytes += aspect.encoding().len();
                 part.push(aspect);
             }
-            new.extend(self.store.change(self.state.clone(), Change::Insert(part, bytes))?);
+            new.extend(self.insert_batch(part, bytes)?);
         }
         Ok(new)
+    }
+
+    /// Where not all of it fits, as much as fits.
+    fn insert_batch(&self, mut batch: Vec<Aspect>, bytes: usize) -> Outcome {
+        let all = (batch.len() > 1).then(|| batch.clone());
+        match (self.store.change(self.state.clone(), Change::Insert(batch, bytes)), all) {
+            (Err(StoreError::Full { .. }), Some(all)) => {
+                batch = all;
+                let rest = batch.split_off(batch.len() / 2);
+                let size = |part: &[Aspect]| part.iter().map(|a| a.encoding().len()).sum();
+                let (first, second) = (size(&batch), size(&rest));
+                let mut new = self.insert_batch(batch, first)?;
+                new.extend(self.insert_batch(rest, second)?);
+                Ok(new)
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// Whether more can be stored: a part more than the least, so that a store that was full does not
+    /// take one and is full again.
+    ///
+    /// # Errors
+    /// [`StoreError::Engine`] where the operating system does not say how much is free.
+    pub fn has_room(&self) -> Result<bool, StoreError> {
+        let room = |held: u64, most: Option<u64>| {
+            most.is_none_or(|most| held.saturating_add(ROOM.min(most / 8)) <= most)
+        };
+        let held: u64 = self.store.states().iter().map(|state| lock(&state.progress).bytes).sum();
+        let free = self.store.options.min_free.saturating_add(DISK_ROOM);
+        Ok(room(self.stats().bytes, self.limits().max_bytes)
+            && room(held, self.store.options.max_bytes)
+            && self.store.free_space()? >= free)
     }
 
     /// Removes aspects, and says of each whether it was held. When this returns they are gone for
@@ -109,7 +150,7 @@ impl Space {
 }
 
 impl Inner {
-    fn change(self: &Arc<Self>, space: Arc<State>, change: Change) -> Outcome {
+    pub(crate) fn change(self: &Arc<Self>, space: Arc<State>, change: Change) -> Outcome {
         let mut queue = lock(&self.commits.queue);
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
@@ -124,28 +165,41 @@ impl Inner {
             }
             let mut lead = queue.lead(&self.commits);
             drop(queue);
-            lead.outcomes = match &lead.requests[..] {
-                [Request { space, change: Change::Remove(keys), .. }] => {
-                    vec![self.commit_removal(space, keys)]
-                }
-                requests => match self.commit(requests) {
-                    Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
-                    Err(error) => vec![Err(error); requests.len()],
-                },
-            };
+            lead.outcomes = self.outcomes(&lead.requests);
             drop(lead);
             queue = lock(&self.commits.queue);
         }
     }
 
+    /// Does what is asked for. Only for the one that leads.
+    fn outcomes(self: &Arc<Self>, requests: &[Request]) -> Vec<Outcome> {
+        if let [Request { space, change, .. }] = requests {
+            match change {
+                Change::Remove(keys) => return vec![self.commit_removal(space, keys)],
+                Change::Delete => return vec![self.commit_deletion(space).map(|()| Vec::new())],
+                Change::Insert(..) => {}
+            }
+        }
+        match self.commit(requests) {
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+            // One of them may be to blame: the others need not fail with it.
+            Err(error) if error.wrote_nothing() && requests.len() > 1 => {
+                requests.iter().flat_map(|r| self.outcomes(std::slice::from_ref(r))).collect()
+            }
+            Err(error) => vec![Err(error); requests.len()],
+        }
+    }
+
     /// Removes these. Only for the one that leads.
     fn commit_removal(self: &Arc<Self>, state: &Arc<State>, keys: &[AspectKey]) -> Outcome {
+        state.check_not_deleted()?;
         let engine = &self.engine;
         let space = Space::new(self.clone(), state.clone());
         let snapshot = engine.db.snapshot();
         let mut progress = *lock(&state.progress);
         let mut batch = self.synced_batch(3 * keys.len() + 1);
         let (mut held, mut removed) = (Vec::with_capacity(keys.len()), BTreeSet::new());
+        let mut removals = Vec::new();
         for key in keys {
             let indexed = space.indexed(&snapshot, key)?.filter(|_| removed.insert(*key));
             held.push(indexed.is_some());
@@ -159,6 +213,7 @@ impl Inner {
             progress.removed = progress.sequence;
             progress.count = progress.count.saturating_sub(1);
             progress.bytes = progress.bytes.saturating_sub(size.into());
+            removals.push(progress.sequence);
             let removal = Removal { key: *key, sequence };
             let log_key = rows::log_key(state.number, progress.sequence);
             batch.insert(&engine.log, log_key, removal.to_row());
@@ -184,6 +239,7 @@ impl Inner {
         let key = rows::meta_key(meta::PROGRESS, &state.number.to_be_bytes());
         batch.insert(&engine.meta, key, progress.to_row());
         batch.commit()?;
+        lock(&state.removals).append(&mut removals);
         let keys = removed.into_iter().collect();
         self.sum([(state, progress, Changed::Removed { keys, ids })]);
         Ok(held)
@@ -192,6 +248,7 @@ impl Inner {
     /// Commits these requests, which insert, in one batch. Only for the one that leads.
     fn commit(self: &Arc<Self>, requests: &[Request]) -> Result<Vec<Vec<bool>>, StoreError> {
         let engine = &self.engine;
+        requests.iter().try_for_each(|request| request.space.check_not_deleted())?;
         let aspects =
             || requests.iter().flat_map(|r| r.change.inserted().iter().map(|a| (&r.space, a)));
         // Sorted, each search in the index begins near where the last one ended, which halves the
@@ -210,9 +267,10 @@ impl Inner {
         let mut size = 0;
         let mut moved: HashMap<SpaceNumber, Moved<'_>> = HashMap::new();
         let mut indexed = Vec::with_capacity(keys.len());
-        for ((space, aspect), new) in aspects().zip(&new) {
-            let Moved { progress, keys, .. } =
+        for ((space, aspect), new) in aspects().zip(&mut new) {
+            let Moved { progress, keys, cutoff, .. } =
                 moved.entry(space.number).or_insert_with(|| Moved::new(space));
+            *new &= aspect.published() >= *cutoff;
             if *new {
                 keys.push(aspect.key());
                 progress.sequence += 1;
@@ -243,12 +301,9 @@ impl Inner {
             batch.insert(&engine.meta, key, progress.to_row());
         }
 
-        let (free, needed) = (self.free_space()?, self.options.min_free.saturating_add(size));
-        if free < needed {
-            return Err(StoreError::DiskFull { free, needed });
-        }
+        self.check_room(size, moved.values())?;
         batch.commit()?;
-        self.sum(moved.into_values().map(|Moved { space, progress, mut keys }| {
+        self.sum(moved.into_values().map(|Moved { space, progress, mut keys, .. }| {
             // In order, the sums that they change are near each other.
             keys.sort_unstable();
             (space, progress, Changed::Added(keys))
@@ -262,15 +317,43 @@ struct Moved<'a> {
     space: &'a Arc<State>,
     progress: Progress,
     keys: Vec<AspectKey>,
+    cutoff: Time,
 }
 
 impl<'a> Moved<'a> {
     fn new(space: &'a Arc<State>) -> Self {
-        Self { space, progress: *lock(&space.progress), keys: Vec::new() }
+        Self { space, progress: *lock(&space.progress), keys: Vec::new(), cutoff: space.cutoff() }
     }
 }
 
 impl Inner {
+    /// Whether limits and disk allow `size` bytes more, after which spaces are as in `moved`.
+    fn check_room<'a>(
+        &self,
+        size: u64,
+        moved: impl Iterator<Item = &'a Moved<'a>>,
+    ) -> Result<(), StoreError> {
+        for Moved { space, progress, .. } in moved {
+            let held = lock(&space.progress).bytes;
+            if let Some(most) = space.limits().max_bytes
+                && progress.bytes > most.max(held)
+            {
+                return Err(StoreError::Full { limit: Limited::Space(space.id), held, most });
+            }
+        }
+        if let Some(most) = self.options.max_bytes {
+            let held: u64 = self.states().iter().map(|state| lock(&state.progress).bytes).sum();
+            if size > 0 && held + size > most {
+                return Err(StoreError::Full { limit: Limited::Store, held, most });
+            }
+        }
+        let (free, needed) = (self.free_space()?, self.options.min_free.saturating_add(size));
+        match free < needed {
+            true => Err(StoreError::DiskFull { free, needed }),
+            false => Ok(()),
+        }
+    }
+
     /// Counts and sums up what is durable now. Only for the one that leads.
     fn sum<'a>(
         self: &Arc<Self>,
@@ -291,18 +374,18 @@ impl Change {
     fn inserted(&self) -> &[Aspect] {
         match self {
             Change::Insert(aspects, _) => aspects,
-            Change::Remove(_) => &[],
+            Change::Remove(_) | Change::Delete => &[],
         }
     }
 }
 
 impl Queue {
-    /// Takes the lead, with what is queued as far as it fits a batch; each request fits by itself. A
-    /// removal has a batch of its own.
+    /// Takes the lead, with what is queued as far as it fits a batch; each request fits by itself. What
+    /// removes has a batch of its own.
     fn lead<'a>(&mut self, commits: &'a Commits) -> Lead<'a> {
         let (mut aspects, mut bytes) = (0, 0);
         let fitting = self.waiting.iter().take_while(|request| match &request.change {
-            Change::Remove(_) => false,
+            Change::Remove(_) | Change::Delete => false,
             Change::Insert(inserted, size) => {
                 aspects += inserted.len();
                 bytes += size;
@@ -338,15 +421,16 @@ impl Drop for Lead<'_> {
 mod tests {
     use std::thread;
 
-    use arcwise_proto::{ArcSet, EntryAddress, SpaceId, Time};
+    use arcwise_proto::{ArcSet, EntryAddress, SpaceId};
 
     use super::*;
-    use crate::{Options, Store};
+    use crate::{Limits, Options, Store};
 
     fn space(folder: &tempfile::TempDir) -> Space {
         let options = Options { min_free: 0, ..Options::default() };
         let store = Store::open(folder.path(), options).unwrap();
-        store.create_space(&SpaceId([1; 32]), "", ArcSet::full(), ArcSet::full()).unwrap()
+        let (all, limits) = (ArcSet::full(), Limits::default());
+        store.create_space(&SpaceId([1; 32]), "", all.clone(), all, limits).unwrap()
     }
 
     fn aspect(n: u32) -> Aspect {

@@ -75,6 +75,20 @@ pub enum StoreError {
         /// the size of what was to be written.
         needed: u64,
     },
+    /// A limit does not allow more; nothing was written, and reads work as before.
+    #[error("{limit} is full: it holds {} of at most {}; raise the limit, or remove something",
+        Size(*.held), Size(*.most))]
+    Full {
+        /// Which limit.
+        limit: Limited,
+        /// Bytes held, of the aspects' encodings.
+        held: u64,
+        /// Bytes that may be.
+        most: u64,
+    },
+    /// The space was deleted.
+    #[error("space #{} was deleted", .0.fingerprint())]
+    SpaceDeleted(SpaceId),
     /// What is on disk is not what was stored.
     #[error("the store is damaged: {0}; see all that is, and what to do: arcwise store check")]
     Damaged(Damage),
@@ -85,6 +99,48 @@ pub enum StoreError {
     /// will be there when the store is opened again.
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+/// What has a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// A space: see [`Limits`](crate::Limits).
+    Space(SpaceId),
+    /// The store: see [`Options::max_bytes`](crate::Options::max_bytes).
+    Store,
+}
+
+impl fmt::Display for Limited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Limited::Space(id) => write!(f, "space #{}", id.fingerprint()),
+            Limited::Store => f.write_str("the store"),
+        }
+    }
+}
+
+impl StoreError {
+    /// Whether there was no room, on the disk or under a limit: it may be there later.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::DiskFull { .. } | Self::Full { .. } => true,
+            Self::Engine(error) => io_error(&error.0).is_some_and(|error| is_full(error.kind())),
+            _ => false,
+        }
+    }
+
+    /// Whether the store takes no more writes until it is opened again. Reads go on working.
+    pub fn is_stopped(&self) -> bool {
+        match self {
+            Self::Engine(error) => error.is_poisoned() || io_error(&error.0).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether it is known that nothing was written, so that another batch may go on.
+    pub(crate) fn wrote_nothing(&self) -> bool {
+        matches!(self, Self::DiskFull { .. } | Self::Full { .. } | Self::SpaceDeleted(_))
+    }
 }
 
 impl From<fjall::Error> for StoreError {

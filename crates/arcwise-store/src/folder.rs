@@ -30,7 +30,8 @@ use crate::{OpenError, Options};
 /// |---|---|
 /// | 1 | |
 /// | 2 | removals; the keyspace `ids` and the sums, which are made anew where they are missing |
-pub(crate) const KNOWN_FORMAT: u32 = 2;
+/// | 3 | limits and deleted spaces; logged removals may be missing before the checkpoint |
+pub(crate) const KNOWN_FORMAT: u32 = 3;
 const FORMAT_LINE: &str = "arcwise store, format ";
 
 /// Sizes of the memtables. Whatever is in them is replayed from the journal on opening, so they are
@@ -43,6 +44,7 @@ const META_MEMTABLE: u64 = 1 << 20;
 const JOURNALS: u64 = 64 << 20;
 
 /// The engine's database and its four keyspaces.
+#[derive(Clone)]
 pub(crate) struct Engine {
     pub(crate) meta: Keyspace,
     pub(crate) index: Keyspace,
@@ -175,10 +177,10 @@ fn open_at(path: &Path, options: &Options) -> fjall::Result<Engine> {
         KeyspaceCreateOptions::default()
             .max_memtable_size(LOG_MEMTABLE)
             .expect_point_read_hits(true)
-            // Values of 1 KiB and more in files of their own, which compaction leaves alone. With
-            // one space the keys only ever grow and nothing is compacted anyway; with six written
-            // in turn it halved the bytes written.
-            .with_kv_separation(Some(KvSeparationOptions::default()))
+            // Values of 1 KiB and more in files of their own, which compaction leaves alone until a
+            // quarter of a file is removed. With one space the keys only ever grow and nothing is
+            // compacted anyway; with six written in turn it halved the bytes written.
+            .with_kv_separation(Some(KvSeparationOptions::default().age_cutoff(1.0)))
     })?;
     Ok(Engine { meta, index, ids, log, db })
 }
@@ -188,14 +190,19 @@ fn unusable(path: &Path, source: io::Error) -> OpenError {
 }
 
 /// Makes the names in a folder durable, and the folder's own name in its parent.
-#[cfg(unix)]
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()?;
-    File::open(folder.canonicalize()?.parent().unwrap_or(folder))?.sync_all()
+    sync_names(folder)?;
+    sync_names(folder.canonicalize()?.parent().unwrap_or(folder))
+}
+
+/// Makes the names in a folder durable.
+#[cfg(unix)]
+pub(crate) fn sync_names(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 /// Folders cannot be opened for this elsewhere.
 #[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
+pub(crate) fn sync_names(_: &Path) -> io::Result<()> {
     Ok(())
 }

@@ -18,11 +18,13 @@
 //! | `meta` | `s`, space number u32 | id, target arcs, held arcs, name | |
 //! | `meta` | `c`, space number u32 | last sequence number, count, bytes, sequence number of the last removal: u64 each | statistics, positions |
 //! | `meta` | `e`, space number u32 | up to 64 times epoch u64, start u64 | recognising positions |
+//! | `meta` | `l`, space number u32 | most bytes, longest age (µs): u64 each, all ones for any | limits |
+//! | `meta` | `d`, space number u32 | `cleared`, or nothing while there may be rows of it | deleted spaces, whose numbers are not used again |
 //! | `meta` | `p`, node id 32 | opaque | peers |
 //! | `meta` | `k`, text | opaque | settings of the node |
 //!
 //! The log is written in the order of its keys. An aspect is removed with its rows, and the removal is
-//! logged. The rows of an aspect in `index` and `log` and the counters that include it are one atomic
+//! logged, until a checkpoint has made that needless. The rows of an aspect in `index` and `log` and the counters that include it are one atomic
 //! batch, which is synced before any reader can see it: so what shows is durable. `ids` follows when a
 //! checkpoint is written, and what it lacks is in memory until then.
 //!
@@ -43,9 +45,14 @@ mod rows;
 mod space;
 mod store;
 mod sums;
+mod sweep;
+mod tidy;
 
 pub use check::CheckReport;
-pub use error::{Damage, EngineError, Fault, OpenError, Row, StoreError};
+pub use error::{Damage, EngineError, Fault, Limited, OpenError, Row, StoreError};
+pub use rows::Limits;
 pub use space::{Space, SpaceStats};
 pub use store::{Options, Store};
 pub use sums::Items;
+pub use sweep::{Keep, Swept};
+pub use tidy::StoreStats;

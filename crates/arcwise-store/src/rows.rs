@@ -1,7 +1,7 @@
 //! The bytes of every key and value on disk. Integers are big-endian throughout, so that keys sort
 //! as numbers do.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 use arcwise_proto::{ArcSet, AspectHash, AspectKey, Location, NodeId, SpaceId, Time};
 use bytes::{Buf, BufMut};
@@ -102,7 +102,13 @@ pub(crate) mod meta {
     pub(crate) const EPOCHS: u8 = b'e';
     pub(crate) const PEER: u8 = b'p';
     pub(crate) const SETTING: u8 = b'k';
+    pub(crate) const LIMITS: u8 = b'l';
+    /// In the place of the record of a space that was deleted.
+    pub(crate) const DELETED: u8 = b'd';
 }
+
+/// What stands in the row of a deleted space once there is nothing of it any more.
+pub(crate) const CLEARED: &[u8] = b"cleared";
 
 pub(crate) fn meta_key(kind: u8, rest: &[u8]) -> Vec<u8> {
     let mut row = Vec::with_capacity(1 + rest.len());
@@ -165,6 +171,36 @@ fn take_arcs(row: &mut &[u8]) -> Option<ArcSet> {
         (first <= last).then_some((first, last))
     };
     (0..count).map(|_| span()).collect()
+}
+
+/// How much a space may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the canonical encodings together; `None` for any number. Index and logs of the store
+    /// take some 100 bytes an aspect besides.
+    pub max_bytes: Option<u64>,
+    /// How long after its publish time an aspect is kept; `None` for ever. All nodes of a space should
+    /// have the same: see [`Space::expire`](crate::Space::expire).
+    pub max_age: Option<Duration>,
+}
+
+impl Limits {
+    pub(crate) fn to_row(self) -> [u8; 16] {
+        let bytes = self.max_bytes.unwrap_or(u64::MAX);
+        let age =
+            self.max_age.map_or(u64::MAX, |age| age.as_micros().try_into().unwrap_or(u64::MAX));
+        let mut row = [0; 16];
+        row[..8].copy_from_slice(&bytes.to_be_bytes());
+        row[8..].copy_from_slice(&age.to_be_bytes());
+        row
+    }
+
+    pub(crate) fn parse(mut row: &[u8]) -> Option<Self> {
+        let mut number = || Some(Some(row.try_get_u64().ok()?).filter(|n| *n < u64::MAX));
+        let (max_bytes, age) = (number()?, number()?);
+        let limits = Self { max_bytes, max_age: age.map(Duration::from_micros) };
+        row.is_empty().then_some(limits)
+    }
 }
 
 /// How much a space has stored, and what it has come through.
@@ -300,6 +336,13 @@ mod tests {
         }
 
         #[test]
+        fn limits_round_trip(bytes in any::<Option<u64>>(), age in any::<Option<u32>>()) {
+            let max_age = age.map(|age| Duration::from_micros(age.into()));
+            let limits = Limits { max_bytes: bytes.filter(|bytes| *bytes < u64::MAX), max_age };
+            prop_assert_eq!(Limits::parse(&limits.to_row()), Some(limits));
+        }
+
+        #[test]
         fn progress_and_removals_round_trip(numbers in any::<[u64; 4]>(), location in any::<u32>(), hash in any::<[u8; 32]>()) {
             let [sequence, count, bytes, removed] = numbers;
             let progress = Progress { sequence, count, bytes, removed };
@@ -316,7 +359,7 @@ mod tests {
         fn parsing_never_panics(row in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _ = (parse_index_key(&row), parse_log_key(&row), parse_epochs(&row));
             let _ = (SpaceRecord::parse(&row), Indexed::parse(&row), Progress::parse(&row));
-            let _ = (Removal::parse(&row), parse_id_key(&row));
+            let _ = (Removal::parse(&row), parse_id_key(&row), Limits::parse(&row));
         }
     }
 }

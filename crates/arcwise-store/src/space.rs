@@ -2,11 +2,14 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arcwise_proto::{
-    ArcSet, Aspect, AspectError, AspectKey, EntryAddress, Location, SpaceId,
+    ArcSet, Aspect, AspectError, AspectKey, EntryAddress, Location, SpaceId, Time,
     session::{self, Filter, Holdings, Position},
 };
 use bytes::Bytes;
@@ -15,7 +18,7 @@ use fjall::{Readable, Snapshot};
 use crate::{
     Damage, Fault, Row, StoreError,
     ids::Ids,
-    rows::{self, Arcs, Epoch, Indexed, Progress, Removal, SpaceNumber, SpaceRecord, meta},
+    rows::{self, Arcs, Epoch, Indexed, Limits, Progress, Removal, SpaceNumber, SpaceRecord, meta},
     store::{Inner, lock},
     sums::{Items, Summed},
 };
@@ -34,6 +37,13 @@ pub(crate) struct State {
     pub(crate) id: SpaceId,
     name: String,
     arcs: RwLock<Arcs>,
+    limits: Mutex<Limits>,
+    /// What was published before is not taken any more.
+    cutoff: Mutex<Time>,
+    /// Set in the commit that deletes the space: nothing is written for it after that.
+    pub(crate) deleted: AtomicBool,
+    /// Rows of the log that say that something was removed, which no checkpoint has made needless.
+    pub(crate) removals: Mutex<Vec<u64>>,
     /// What is durable. Moves on only after a commit has returned.
     pub(crate) progress: Mutex<Progress>,
     /// The sums of what is durable.
@@ -73,17 +83,44 @@ impl State {
     pub(crate) fn new(
         number: SpaceNumber,
         record: SpaceRecord,
+        limits: Limits,
         progress: Progress,
         epochs: Vec<Epoch>,
     ) -> Self {
         let SpaceRecord { id, name, arcs } = record;
-        let (arcs, progress) = (RwLock::new(arcs), Mutex::new(progress));
-        let (summed, ids) = (Mutex::new(Summed::empty()), Mutex::default());
-        Self { number, id, name, arcs, progress, summed, ids, epochs }
+        Self {
+            number,
+            id,
+            name,
+            arcs: RwLock::new(arcs),
+            limits: Mutex::new(limits),
+            cutoff: Mutex::new(Time::ZERO),
+            deleted: AtomicBool::new(false),
+            removals: Mutex::default(),
+            progress: Mutex::new(progress),
+            summed: Mutex::new(Summed::empty()),
+            ids: Mutex::default(),
+            epochs,
+        }
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
         self.epochs[self.epochs.len() - 1]
+    }
+
+    pub(crate) fn check_not_deleted(&self) -> Result<(), StoreError> {
+        match self.deleted.load(Ordering::Acquire) {
+            true => Err(StoreError::SpaceDeleted(self.id)),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        *lock(&self.limits)
+    }
+
+    pub(crate) fn cutoff(&self) -> Time {
+        *lock(&self.cutoff)
     }
 
     fn arcs(&self) -> Arcs {
@@ -132,8 +169,43 @@ impl Space {
         self.set_arcs(|arcs| arcs.held = held)
     }
 
+    /// How much it may hold.
+    pub fn limits(&self) -> Limits {
+        self.state.limits()
+    }
+
+    /// Sets [`Space::limits`], durably. What is held stays, also where it is more than allowed.
+    ///
+    /// # Errors
+    /// [`StoreError::Engine`].
+    pub fn set_limits(&self, limits: Limits) -> Result<(), StoreError> {
+        let _one_at_a_time = lock(&self.store.records);
+        self.state.check_not_deleted()?;
+        let key = rows::meta_key(meta::LIMITS, &self.state.number.to_be_bytes());
+        self.store.put_meta(key, &limits.to_row())?;
+        *lock(&self.state.limits) = limits;
+        Ok(())
+    }
+
+    /// From now on, and until the store is closed, what was published before `cutoff` is not stored:
+    /// an insert says of it that it was not new. [`Space::sweep`] removes what is there. A cutoff does
+    /// not move back.
+    ///
+    /// Nodes that compare a space hold the same only if they expire the same at about the same time; so
+    /// cutoffs should be such that all come to the same: multiples of something, by the clock.
+    pub fn expire(&self, cutoff: Time) {
+        let mut current = lock(&self.state.cutoff);
+        *current = cutoff.max(*current);
+    }
+
+    /// What was last said to [`Space::expire`].
+    pub fn cutoff(&self) -> Time {
+        self.state.cutoff()
+    }
+
     fn set_arcs(&self, change: impl FnOnce(&mut Arcs)) -> Result<(), StoreError> {
         let _one_at_a_time = lock(&self.store.records);
+        self.state.check_not_deleted()?;
         let mut arcs = self.state.arcs();
         change(&mut arcs);
         let record = SpaceRecord { id: self.state.id, name: self.state.name.clone(), arcs };

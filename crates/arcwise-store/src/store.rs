@@ -1,9 +1,10 @@
 //! A store as a whole: opening it, its spaces, peers and settings.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard},
 };
 
 use arcwise_proto::{ArcSet, NodeId, SpaceId};
@@ -13,7 +14,7 @@ use crate::{
     Damage, Fault, OpenError, Row, Space, StoreError,
     commit::Commits,
     folder::{self, Claim, Engine},
-    rows::{self, Arcs, Epoch, Progress, SpaceNumber, SpaceRecord, meta},
+    rows::{self, Arcs, Epoch, Limits, Progress, SpaceNumber, SpaceRecord, meta},
     space::State,
 };
 
@@ -33,6 +34,9 @@ pub struct Options {
     /// helps little once the index (some 60 bytes an aspect) fits. Default 64 MiB: the index of a
     /// million aspects.
     pub cache: u64,
+    /// Bytes that all spaces may hold together, of the aspects' canonical encodings; an insert of more
+    /// is refused with [`StoreError::Full`]. Default: any number.
+    pub max_bytes: Option<u64>,
     /// After how many new aspects what is kept to compare a space is written down. Fewer make opening
     /// after a crash faster, and cost up to 11 MB of writing each time. Default 131072: reading so
     /// many again takes a fraction of a second.
@@ -41,7 +45,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { min_free: 512 << 20, cache: 64 << 20, checkpoint_after: 1 << 17 }
+        Self { min_free: 512 << 20, cache: 64 << 20, max_bytes: None, checkpoint_after: 1 << 17 }
     }
 }
 
@@ -57,16 +61,39 @@ pub(crate) struct Inner {
     pub(crate) commits: Commits,
     pub(crate) folder: PathBuf,
     pub(crate) options: Options,
-    /// In the order of their numbers, which are their places in here.
-    spaces: RwLock<Vec<Arc<State>>>,
+    pub(crate) spaces: RwLock<Spaces>,
     /// Held while a record is read, changed and written back.
     pub(crate) records: Mutex<()>,
     /// What the sums of all spaces are of. Held while they change, so that whoever holds it sees
     /// both alike. One snapshot for all, and always the latest: an old one would keep the engine
     /// from tidying up.
     pub(crate) view: Mutex<fjall::Snapshot>,
+    pub(crate) compacting: Mutex<()>,
     /// The lock on the folder. The last field, so that it is given up after the engine has closed.
     _claim: Claim,
+}
+
+/// The spaces that there are, and were.
+#[derive(Default)]
+pub(crate) struct Spaces {
+    /// In the order of their numbers.
+    pub(crate) states: Vec<Arc<State>>,
+    /// Deleted ones of which there may still be rows.
+    pub(crate) clearing: BTreeSet<SpaceNumber>,
+    /// Deleted ones of which there is nothing any more.
+    cleared: BTreeSet<SpaceNumber>,
+}
+
+impl Spaces {
+    /// The number of the next one; numbers are not used again.
+    fn next(&self) -> SpaceNumber {
+        (self.states.len() + self.clearing.len() + self.cleared.len()) as SpaceNumber
+    }
+
+    pub(crate) fn set_cleared(&mut self, number: SpaceNumber) {
+        self.clearing.remove(&number);
+        self.cleared.insert(number);
+    }
 }
 
 impl Store {
@@ -91,6 +118,7 @@ impl Store {
             spaces: RwLock::new(spaces),
             records: Mutex::new(()),
             view,
+            compacting: Mutex::new(()),
             _claim: claim,
         };
         let this = Self { inner: Arc::new(inner) };
@@ -99,7 +127,7 @@ impl Store {
     }
 
     /// Creates a space, durably. `name` is for people and may be any text; `target` and `held` are
-    /// what [`Space::target`] and [`Space::held`] will return.
+    /// what [`Space::target`] and [`Space::held`] will return, `limits` what [`Space::limits`] will.
     ///
     /// # Errors
     /// [`StoreError::SpaceExists`], or [`StoreError::Engine`].
@@ -109,27 +137,29 @@ impl Store {
         name: &str,
         target: ArcSet,
         held: ArcSet,
+        limits: Limits,
     ) -> Result<Space, StoreError> {
         let _one_at_a_time = lock(&self.inner.records);
         if self.space(id).is_some() {
             return Err(StoreError::SpaceExists(*id));
         }
-        let number = self.inner.states().len() as SpaceNumber;
+        let number = self.inner.next_space();
         let arcs = Arcs { target, held };
         let record = SpaceRecord { id: *id, name: name.to_owned(), arcs };
         let progress = Progress::default();
         let epochs = vec![new_epoch(progress)];
 
         let of_space = |kind| rows::meta_key(kind, &number.to_be_bytes());
-        let mut batch = self.inner.synced_batch(3);
+        let mut batch = self.inner.synced_batch(4);
         let meta = &self.inner.engine.meta;
         batch.insert(meta, of_space(meta::SPACE), record.to_row());
+        batch.insert(meta, of_space(meta::LIMITS), limits.to_row());
         batch.insert(meta, of_space(meta::PROGRESS), progress.to_row());
         batch.insert(meta, of_space(meta::EPOCHS), rows::epochs_row(&epochs));
         batch.commit()?;
 
-        let state = Arc::new(State::new(number, record, progress, epochs));
-        self.inner.spaces.write().unwrap_or_else(PoisonError::into_inner).push(state.clone());
+        let state = Arc::new(State::new(number, record, limits, progress, epochs));
+        self.inner.spaces_mut().states.push(state.clone());
         Ok(Space::new(self.inner.clone(), state))
     }
 
@@ -217,7 +247,16 @@ impl fmt::Debug for Store {
 
 impl Inner {
     pub(crate) fn states(&self) -> Vec<Arc<State>> {
-        self.spaces.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.spaces.read().unwrap_or_else(PoisonError::into_inner).states.clone()
+    }
+
+    /// The number that the next space will have.
+    pub(crate) fn next_space(&self) -> SpaceNumber {
+        self.spaces.read().unwrap_or_else(PoisonError::into_inner).next()
+    }
+
+    pub(crate) fn spaces_mut(&self) -> RwLockWriteGuard<'_, Spaces> {
+        self.spaces.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn free_space(&self) -> Result<u64, StoreError> {
@@ -249,21 +288,41 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Reads what is on record about all spaces and begins a new epoch in each.
-fn load_spaces(engine: &Engine) -> Result<Vec<Arc<State>>, OpenError> {
-    let mut spaces = Vec::new();
+fn load_spaces(engine: &Engine) -> Result<Spaces, OpenError> {
+    let mut spaces = Spaces::default();
     let mut batch = OwnedWriteBatch::with_capacity(engine.db.clone(), 0)
         .durability(Some(PersistMode::SyncData));
-    for row in engine.meta.prefix([meta::SPACE]) {
-        let (key, value) = row.into_inner()?;
-        let number = spaces.len() as SpaceNumber;
-        let of_space = |kind| rows::meta_key(kind, &number.to_be_bytes());
-        if *key != *of_space(meta::SPACE) {
+    let mut numbers = BTreeMap::new();
+    for kind in [meta::SPACE, meta::DELETED] {
+        for row in engine.meta.prefix([kind]) {
+            let (key, value) = row.into_inner()?;
+            let number = key[1..].try_into().map(SpaceNumber::from_be_bytes);
+            let number = number.map_err(|_| OpenError::Damaged(malformed("spaces")))?;
+            numbers.insert(number, (kind, value));
+        }
+    }
+    for (number, (kind, value)) in numbers {
+        // None is left out.
+        if number != spaces.next() {
             return Err(OpenError::Damaged(malformed("spaces")));
         }
+        if kind == meta::DELETED {
+            match *value == *rows::CLEARED {
+                true => spaces.cleared.insert(number),
+                false => spaces.clearing.insert(number),
+            };
+            continue;
+        }
+        let of_space = |kind| rows::meta_key(kind, &number.to_be_bytes());
         let record = SpaceRecord::parse(&value);
         let record = record.ok_or_else(|| OpenError::Damaged(malformed("a space")))?;
         let damaged = |what, fault| {
             OpenError::Damaged(Damage { space: Some(record.id), row: Row::Record(what), fault })
+        };
+        // Spaces of older formats have none.
+        let limits = match engine.meta.get(of_space(meta::LIMITS))? {
+            Some(row) => Limits::parse(&row).ok_or_else(|| damaged("limits", Fault::Malformed))?,
+            None => Limits::default(),
         };
 
         let progress = engine.meta.get(of_space(meta::PROGRESS))?;
@@ -283,7 +342,7 @@ fn load_spaces(engine: &Engine) -> Result<Vec<Arc<State>>, OpenError> {
         epochs.push(new_epoch(progress));
         epochs.drain(..epochs.len().saturating_sub(MAX_EPOCHS));
         batch.insert(&engine.meta, of_space(meta::EPOCHS), rows::epochs_row(&epochs));
-        spaces.push(Arc::new(State::new(number, record, progress, epochs)));
+        spaces.states.push(Arc::new(State::new(number, record, limits, progress, epochs)));
     }
     batch.commit()?;
     Ok(spaces)

@@ -22,11 +22,13 @@ use arcwise_proto::{
     reconcile::{self, Sectors, checkpoint::STAMP},
     session::{Position, Snapshot},
 };
-use fjall::Keyspace;
+use fjall::OwnedWriteBatch;
 
 use crate::{
-    Space, StoreError, ids,
-    rows::SpaceNumber,
+    Space, StoreError,
+    folder::{self, Engine},
+    ids,
+    rows::{self, SpaceNumber},
     space::{Logged, State},
     store::{Inner, lock},
 };
@@ -162,6 +164,7 @@ impl Space {
         let mut summed = Summed { sectors, checkpoint, ..Summed::empty() };
         let (last, removed) = (self.progress().sequence, self.progress().removed);
         let snapshot = self.store.engine.db.snapshot();
+        let mut removals = lock(&self.state.removals);
         let mut expected = upto;
         for logged in self.log_rows(&snapshot, upto + 1, last).take_while(|_| upto < last) {
             let (sequence, logged) = logged.ok()?;
@@ -177,10 +180,14 @@ impl Space {
                 }
                 // One that was stored after the checkpoint is not in the log any more. The row in
                 // `ids` stays, where it leads nowhere.
-                Logged::Removal(removal) if removal.sequence > upto => {}
-                Logged::Removal(removal) => summed.sectors.remove(&removal.key),
+                Logged::Removal(removal) if removal.sequence > upto => removals.push(sequence),
+                Logged::Removal(removal) => {
+                    removals.push(sequence);
+                    summed.sectors.remove(&removal.key);
+                }
             }
         }
+        drop(removals);
         (expected == last || removed > 0).then_some(summed)
     }
 
@@ -253,6 +260,20 @@ impl Inner {
             }
         }
     }
+
+    /// No checkpoint of this space is written any more, and there is none.
+    pub(crate) fn abandon_checkpoints(&self, state: &State) {
+        let writer = {
+            let mut summed = lock(&state.summed);
+            summed.wrong = true;
+            summed.writer.take()
+        };
+        if let Some(writer) = writer {
+            let _ = writer.join();
+        }
+        // One that stays is of no store's history.
+        let _ = fs::remove_file(checkpoint_path(&self.folder, state.number));
+    }
 }
 
 struct Checkpoint {
@@ -260,25 +281,49 @@ struct Checkpoint {
     position: Position,
     sectors: Sectors,
     state: Arc<State>,
-    ids: Keyspace,
+    engine: Engine,
 }
 
 impl Checkpoint {
     fn new(store: &Inner, state: Arc<State>, summed: &Summed) -> Self {
         let position = Position { epoch: state.epoch().name, count: summed.upto };
         let path = checkpoint_path(&store.folder, state.number);
-        let (sectors, ids) = (summed.sectors.clone(), store.engine.ids.clone());
-        Self { path, position, sectors, state, ids }
+        let (sectors, engine) = (summed.sectors.clone(), store.engine.clone());
+        Self { path, position, sectors, state, engine }
     }
 
     /// Writes it. Where that fails, only the next opening is slower.
     fn write(&self) {
         // At least those that the checkpoint stands for.
         let rows = lock(&self.state.ids).write();
-        if ids::ingest(&self.ids, &rows).is_ok() {
+        if ids::ingest(&self.engine.ids, &rows).is_ok() {
             lock(&self.state.ids).written();
-            let _ = self.write_sums();
+            if self.write_sums().is_ok() {
+                // What is not done now is never done, and takes a few bytes.
+                let _ = self.prune();
+            }
         }
+    }
+
+    /// Takes the removals that the checkpoint has in its sums out of the log. The last row stays: where
+    /// the log ends, counting goes on.
+    fn prune(&self) -> fjall::Result<()> {
+        let last = lock(&self.state.progress).sequence;
+        let needless: Vec<u64> = {
+            let mut removals = lock(&self.state.removals);
+            let needless = |sequence: &u64| *sequence <= self.position.count && *sequence < last;
+            let (needless, rest) = removals.iter().partition(|sequence| needless(sequence));
+            *removals = rest;
+            needless
+        };
+        for part in needless.chunks(1 << 12) {
+            let mut batch = OwnedWriteBatch::with_capacity(self.engine.db.clone(), part.len());
+            for sequence in part {
+                batch.remove(&self.engine.log, rows::log_key(self.state.number, *sequence));
+            }
+            batch.commit()?;
+        }
+        Ok(())
     }
 
     /// Under another name, and then in the place of the one before.
@@ -296,7 +341,8 @@ impl Checkpoint {
         let mut file = File::create(&new)?;
         file.write_all(&bytes)?;
         file.sync_data()?;
-        fs::rename(new, &self.path)
+        fs::rename(new, &self.path)?;
+        folder::sync_names(self.path.parent().unwrap_or(&self.path))
     }
 }
 

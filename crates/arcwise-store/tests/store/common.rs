@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use arcwise_proto::{ArcSet, Aspect, AspectKey, EntryAddress, SpaceId, Time};
-use arcwise_store::{Options, Space, Store};
+use arcwise_store::{Keep, Limits, Options, Space, Store};
 
 pub(crate) const SPACE: SpaceId = SpaceId([7; 32]);
 pub(crate) const OTHER_SPACE: SpaceId = SpaceId([8; 32]);
@@ -20,10 +20,23 @@ pub(crate) fn open(folder: &Path) -> Store {
 /// Opens the store in `folder` and its space [`SPACE`], which is created where it is not there.
 pub(crate) fn open_space(folder: &Path) -> (Store, Space) {
     let store = open(folder);
-    let space = store.space(&SPACE).unwrap_or_else(|| {
-        store.create_space(&SPACE, "a space", ArcSet::full(), ArcSet::empty()).unwrap()
-    });
+    let space = store.space(&SPACE).unwrap_or_else(|| make_space(&store));
     (store, space)
+}
+
+pub(crate) fn make_space(store: &Store) -> Space {
+    let (target, held) = (ArcSet::full(), ArcSet::empty());
+    store.create_space(&SPACE, "a space", target, held, Limits::default()).unwrap()
+}
+
+/// Sweeps all of it; gives how many were removed.
+pub(crate) fn sweep(space: &Space, keep: &Keep) -> u64 {
+    let (mut removed, mut from) = (0, Some(AspectKey::MIN));
+    while let Some(first) = from {
+        let swept = space.sweep(first, keep).unwrap();
+        (removed, from) = (removed + swept.removed, swept.next);
+    }
+    removed
 }
 
 /// An entry at the location that the first four bytes say, in little-endian order, or at the same

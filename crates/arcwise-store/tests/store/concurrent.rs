@@ -10,6 +10,7 @@ use arcwise_proto::{
     ArcSet, AspectKey,
     session::{Filter, Holdings},
 };
+use arcwise_store::Limits;
 
 const THREADS: u64 = 6;
 const ROUNDS: u64 = 40;
@@ -20,7 +21,9 @@ const ROUNDS: u64 = 40;
 fn inserts_share_batches_and_readers_see_whole_ones() {
     let folder = tempfile::tempdir().unwrap();
     let (store, space) = open_space(folder.path());
-    let other = store.create_space(&OTHER_SPACE, "", ArcSet::full(), ArcSet::full()).unwrap();
+    let other = store
+        .create_space(&OTHER_SPACE, "", ArcSet::full(), ArcSet::full(), Limits::default())
+        .unwrap();
     let new = AtomicU64::new(0);
     let done = AtomicBool::new(false);
 

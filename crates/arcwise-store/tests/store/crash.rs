@@ -1,4 +1,4 @@
-//! What was acknowledged survives `kill -9`.
+//! What was acknowledged survives `kill -9`, while the store sweeps and compacts.
 
 use std::{
     env,
@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::common::*;
-use arcwise_proto::session::Holdings;
-use arcwise_store::{Options, Store};
+use arcwise_proto::{ArcSet, Time, session::Holdings};
+use arcwise_store::{Keep, Options, Store};
 
 const FOLDER: &str = "ARCWISE_CRASH_TEST_FOLDER";
 const ROUND: &str = "ARCWISE_CRASH_TEST_ROUND";
@@ -26,6 +26,12 @@ fn removes(number: u64) -> bool {
     number.is_multiple_of(5)
 }
 
+/// In each round, those of all rounds but this and the one before are removed.
+fn kept_in(round: u64) -> Keep {
+    let published_since = Time::from_micros((round.saturating_sub(1) << 32) * BATCH);
+    Keep { arcs: ArcSet::full(), published_since }
+}
+
 /// Not a test by itself: the process that gets killed.
 #[test]
 fn child() {
@@ -34,8 +40,18 @@ fn child() {
     let options = Options { checkpoint_after: 50, ..options() };
     let store = Store::open(Path::new(&folder), options).unwrap();
     let space = store.space(&SPACE).unwrap();
-    let first = round.parse::<u64>().unwrap() << 32;
+    let round = round.parse::<u64>().unwrap();
+    let first = round << 32;
     thread::scope(|scope| {
+        scope.spawn(|| {
+            sweep(&space, &kept_in(round));
+            writeln!(std::io::stdout(), "swept").unwrap();
+        });
+        scope.spawn(|| {
+            loop {
+                store.compact().unwrap();
+            }
+        });
         for writer in 0..WRITERS {
             let space = &space;
             scope.spawn(move || {
@@ -56,7 +72,7 @@ fn child() {
 fn what_was_acknowledged_is_there_after_kill() {
     let folder = tempfile::tempdir().unwrap();
     drop(open_space(folder.path()));
-    let (mut acknowledged, mut removed) = (Vec::new(), Vec::new());
+    let (mut kept_of, mut removed, mut unsure) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..10_u64 {
         let mut child = Command::new(env::current_exe().unwrap())
             .args(["--exact", "crash::child", "--nocapture"])
@@ -66,9 +82,11 @@ fn what_was_acknowledged_is_there_after_kill() {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let stored = lines
-            .map(|line| line.unwrap())
-            .filter_map(|line| line.strip_prefix("stored ")?.parse::<u64>().ok());
+        let mut swept = false;
+        let stored = lines.map(|line| line.unwrap()).filter_map(|line| {
+            swept |= line == "swept";
+            line.strip_prefix("stored ")?.parse::<u64>().ok()
+        });
         // Early and late, so that some are killed while the engine flushes its memtables.
         let wanted = 1 + (round as usize * 397) % 600;
         let stored: Vec<_> = stored.take(wanted).collect();
@@ -78,7 +96,15 @@ fn what_was_acknowledged_is_there_after_kill() {
 
         let (gone, kept): (Vec<u64>, Vec<u64>) = stored.into_iter().partition(|n| removes(*n));
         removed.extend(gone.into_iter().flat_map(|number| keys(&batch(number))));
-        acknowledged.extend(kept.into_iter().flat_map(|number| keys(&batch(number))));
+        kept_of.push(kept.into_iter().flat_map(|number| keys(&batch(number))).collect::<Vec<_>>());
+        // Where the sweep was cut short, some of these are there and some are not.
+        if let Some(swept_now) = (round as usize).checked_sub(2).map(|old| &mut kept_of[old]) {
+            unsure.append(swept_now);
+        }
+        if swept {
+            removed.append(&mut unsure);
+        }
+        let acknowledged: Vec<_> = kept_of.iter().flatten().copied().collect();
         let (store, space) = open_space(folder.path());
         assert_sound(&store);
         assert!(space.stats().count >= acknowledged.len() as u64);

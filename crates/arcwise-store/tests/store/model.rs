@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::common::*;
 use arcwise_proto::{
-    Aspect, AspectKey, Time,
+    Aspect, AspectKey, RingArc, Time,
     reconcile::Items as _,
     session::{Filter, Holdings},
 };
-use arcwise_store::Space;
+use arcwise_store::{Keep, Limits, Space};
 use proptest::prelude::*;
 
 #[derive(Default)]
@@ -16,11 +16,12 @@ struct Model {
     held: BTreeMap<AspectKey, (u64, Aspect)>,
     sequence: u64,
     removed: u64,
+    cutoff: Time,
 }
 
 impl Model {
     fn insert(&mut self, aspect: &Aspect) -> bool {
-        let new = !self.held.contains_key(&aspect.key());
+        let new = !self.held.contains_key(&aspect.key()) && aspect.published() >= self.cutoff;
         if new {
             self.sequence += 1;
             self.held.insert(aspect.key(), (self.sequence, aspect.clone()));
@@ -35,6 +36,16 @@ impl Model {
             self.removed = self.sequence;
         }
         held
+    }
+
+    fn sweep(&mut self, keep: &Keep) -> u64 {
+        let goes = |(key, (_, aspect)): (&AspectKey, &(u64, Aspect))| {
+            let kept =
+                keep.arcs.contains(key.location) && aspect.published() >= keep.published_since;
+            (!kept).then_some(*key)
+        };
+        let goes: Vec<_> = self.held.iter().filter_map(goes).collect();
+        goes.iter().filter(|key| self.remove(key)).count() as u64
     }
 
     fn list(&self, query: &Query) -> Vec<AspectKey> {
@@ -68,6 +79,11 @@ struct Query {
 enum Step {
     Insert(Vec<Aspect>),
     Remove(Vec<AspectKey>),
+    Sweep(Keep),
+    Expire(Time),
+    Compact,
+    /// Deletes the space, and makes it anew.
+    Delete,
     Reopen,
     Query(Query, u64),
 }
@@ -102,11 +118,22 @@ fn any_query() -> impl Strategy<Value = Query> {
     )
 }
 
+fn any_keep() -> impl Strategy<Value = Keep> {
+    (any_key(), any_key(), 0..4u64).prop_map(|(first, last, since)| {
+        let arcs = RingArc::between(first.location, last.location).into();
+        Keep { arcs, published_since: Time::from_micros(since) }
+    })
+}
+
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => prop::collection::vec(any_aspect(), 0..12).prop_map(Step::Insert),
         2 => prop::collection::vec(any_key(), 0..6).prop_map(Step::Remove),
-        1 => Just(Step::Reopen),
+        1 => any_keep().prop_map(Step::Sweep),
+        1 => (0..4u64).prop_map(|at| Step::Expire(Time::from_micros(at))),
+        1 => Just(Step::Compact),
+        1 => Just(Step::Delete),
+        2 => Just(Step::Reopen),
         6 => (any_query(), 0..60u64).prop_map(|(query, after)| Step::Query(query, after)),
     ]
 }
@@ -154,9 +181,25 @@ proptest! {
                     prop_assert_eq!(space.remove(&keys).unwrap(), expected);
                     prop_assert_eq!(space.resolve(before), resolved);
                 }
+                Step::Sweep(keep) => {
+                    prop_assert_eq!(sweep(&space, &keep), model.sweep(&keep));
+                }
+                Step::Expire(cutoff) => {
+                    space.expire(cutoff);
+                    model.cutoff = cutoff.max(model.cutoff);
+                    prop_assert_eq!(space.cutoff(), model.cutoff);
+                }
+                Step::Compact => store.compact().unwrap(),
+                Step::Delete => {
+                    store.delete_space(&SPACE).unwrap();
+                    prop_assert!(space.insert(vec![numbered(0, 0)]).is_err());
+                    space = make_space(&store);
+                    model = Model::default();
+                }
                 Step::Reopen => {
                     drop((store, space));
                     (store, space) = open_space(folder.path());
+                    model.cutoff = Time::ZERO;
                     compare(&space, &model);
                 }
                 Step::Query(query, after) => {
@@ -175,6 +218,7 @@ proptest! {
                 }
             }
         }
+        while store.clear().unwrap() {}
         compare(&space, &model);
         assert_sound(&store);
     }
@@ -232,7 +276,7 @@ fn spaces_do_not_mix() {
     let folder = tempfile::tempdir().unwrap();
     let (store, one) = open_space(folder.path());
     let full = arcwise_proto::ArcSet::full;
-    let two = store.create_space(&OTHER_SPACE, "two", full(), full()).unwrap();
+    let two = store.create_space(&OTHER_SPACE, "two", full(), full(), Limits::default()).unwrap();
     let aspects: Vec<_> = (0..10).map(|n| numbered(n, 20)).collect();
     for n in 0..5 {
         assert_eq!(one.insert(vec![aspects[n].clone()]).unwrap(), [true]);

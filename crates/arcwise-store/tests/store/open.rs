@@ -7,7 +7,7 @@ use arcwise_proto::{
     ArcSet, NodeId,
     session::{Holdings, Position},
 };
-use arcwise_store::{OpenError, Options, Store, StoreError};
+use arcwise_store::{Limits, OpenError, Options, Store, StoreError};
 
 #[test]
 fn a_store_is_open_once() {
@@ -32,9 +32,9 @@ fn other_formats_are_told_apart() {
     drop(open_space(folder.path()));
     let written = fs::read_to_string(&format).unwrap();
 
-    fs::write(&format, "arcwise store, format 3\n").unwrap();
+    fs::write(&format, "arcwise store, format 4\n").unwrap();
     let error = Store::open(folder.path(), options()).unwrap_err();
-    assert!(matches!(error, OpenError::NewerFormat { found: 3, known: 2, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { found: 4, known: 3, .. }), "{error}");
 
     let garbage: [&[u8]; 6] = [
         b"",
@@ -137,10 +137,16 @@ fn records_outlive_the_process() {
     {
         let store = open(folder.path());
         assert!(store.spaces().is_empty());
-        let space = store.create_space(&SPACE, "näme", arcs("0..=f"), ArcSet::empty()).unwrap();
-        let error = store.create_space(&SPACE, "", ArcSet::full(), ArcSet::full()).unwrap_err();
+        let space = store
+            .create_space(&SPACE, "näme", arcs("0..=f"), ArcSet::empty(), Limits::default())
+            .unwrap();
+        let error = store
+            .create_space(&SPACE, "", ArcSet::full(), ArcSet::full(), Limits::default())
+            .unwrap_err();
         assert!(matches!(error, StoreError::SpaceExists(SPACE)), "{error}");
-        store.create_space(&OTHER_SPACE, "", ArcSet::full(), ArcSet::full()).unwrap();
+        store
+            .create_space(&OTHER_SPACE, "", ArcSet::full(), ArcSet::full(), Limits::default())
+            .unwrap();
 
         space.set_target(arcs("fffffff0..=f,20..=2f")).unwrap();
         assert_eq!(space.target(), arcs("fffffff0..=f,20..=2f"));

@@ -8,7 +8,7 @@ use arcwise_proto::{
     reconcile::{Items as _, Sectors},
     session::{Digest, Holdings},
 };
-use arcwise_store::{Fault, Options, Row, Space, Store};
+use arcwise_store::{Fault, Limits, Options, Row, Space, Store};
 use proptest::prelude::*;
 
 fn digest(space: &Space) -> Digest {
@@ -113,7 +113,8 @@ fn checkpoints_on_the_way() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { checkpoint_after: 1, ..options() };
     let store = Store::open(folder.path(), options.clone()).unwrap();
-    let space = store.create_space(&SPACE, "", ArcSet::full(), ArcSet::full()).unwrap();
+    let space =
+        store.create_space(&SPACE, "", ArcSet::full(), ArcSet::full(), Limits::default()).unwrap();
     let mut on_the_way = Vec::new();
     for n in 0..50 {
         space.insert((n * 10..n * 10 + 10).map(|n| numbered(n, 100)).collect()).unwrap();
@@ -187,5 +188,5 @@ fn a_store_of_the_first_format_is_brought_up_to_date() {
     all_are_found(&space, 0..5000);
     assert_sound(&store);
     let format = fs::read_to_string(folder.path().join("FORMAT")).unwrap();
-    assert_eq!(format, "arcwise store, format 2\n");
+    assert_eq!(format, "arcwise store, format 3\n");
 }

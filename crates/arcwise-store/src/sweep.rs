@@ -1,0 +1,156 @@
+//! Giving room back: removing what a space is not to keep, and spaces as a whole.
+//!
+//! Both go on in steps, each a batch of its own, so that inserts and reads go on in between. Where a
+//! step has returned, what it removed is gone for good; the files shrink when the engine has compacted
+//! them: see [`Store::compact`].
+
+use std::{collections::BTreeSet, sync::atomic::Ordering};
+
+use arcwise_proto::{ArcSet, AspectKey, SpaceId, Time};
+use fjall::Readable;
+
+use crate::{
+    Space, Store, StoreError,
+    commit::Change,
+    ids,
+    rows::{self, Indexed, SpaceNumber, meta},
+    store::{Inner, lock},
+};
+
+/// Index rows that a step looks at, and aspects that it removes, at most. Guesses: a step takes some
+/// ten milliseconds.
+const STEP_ROWS: usize = 1 << 16;
+const STEP_REMOVALS: usize = 1 << 10;
+
+/// What a space is to keep of what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Only what is in here.
+    pub arcs: ArcSet,
+    /// Only what was published at this time or later.
+    pub published_since: Time,
+}
+
+/// What a step of [`Space::sweep`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// Aspects removed.
+    pub removed: u64,
+    /// Where to go on; `None` after the last step.
+    pub next: Option<AspectKey>,
+}
+
+impl Space {
+    /// A step of going through what is held, from `from` on in the order of keys, and removing what is
+    /// not to be kept. The first step is from [`AspectKey::MIN`].
+    ///
+    /// The caller sees to it that [`Space::held`] does not claim what is removed.
+    ///
+    /// # Errors
+    /// As [`Space::remove`], and where the index cannot be read.
+    pub fn sweep(&self, from: AspectKey, keep: &Keep) -> Result<Swept, StoreError> {
+        let snapshot = self.store.engine.db.snapshot();
+        let (mut keys, mut next, mut looked_at) = (Vec::new(), None, 0);
+        for row in self.index_rows(&snapshot, from, AspectKey::MAX) {
+            let (key, indexed) = row?;
+            if looked_at == STEP_ROWS || keys.len() == STEP_REMOVALS {
+                next = Some(key);
+                break;
+            }
+            looked_at += 1;
+            if indexed.published < keep.published_since || !keep.arcs.contains(key.location) {
+                keys.push(key);
+            }
+        }
+        drop(snapshot);
+        let held = self.remove(&keys)?;
+        Ok(Swept { removed: held.iter().filter(|held| **held).count() as u64, next })
+    }
+}
+
+impl Store {
+    /// Deletes a space with all that it holds. It is gone when this returns, for good; handles to it fail
+    /// to write, and find less and less. Its rows stay until [`Store::clear`] has removed them.
+    ///
+    /// # Errors
+    /// [`StoreError::SpaceDeleted`] where there is no such space, or [`StoreError::Engine`].
+    pub fn delete_space(&self, id: &SpaceId) -> Result<(), StoreError> {
+        let _one_at_a_time = lock(&self.inner().records);
+        let space = self.space(id).ok_or(StoreError::SpaceDeleted(*id))?;
+        let inner = space.store.clone();
+        inner.change(space.state.clone(), Change::Delete).map(drop)
+    }
+
+    /// A step of removing what is left of deleted spaces; false where there is nothing any more. To be
+    /// gone on with after reopening, too.
+    ///
+    /// # Errors
+    /// [`StoreError::Engine`].
+    pub fn clear(&self) -> Result<bool, StoreError> {
+        let first = self.inner().spaces_mut().clearing.first().copied();
+        match first {
+            Some(number) => self.inner().clear(number).map(|()| true),
+            None => Ok(false),
+        }
+    }
+}
+
+impl Inner {
+    /// Deletes the space. Only for the one that leads.
+    pub(crate) fn commit_deletion(&self, space: &crate::space::State) -> Result<(), StoreError> {
+        space.check_not_deleted()?;
+        // Nothing of it may be written after this, not by a checkpoint either.
+        self.abandon_checkpoints(space);
+        let of_space = |kind| rows::meta_key(kind, &space.number.to_be_bytes());
+        let mut batch = self.synced_batch(5);
+        for kind in [meta::SPACE, meta::PROGRESS, meta::EPOCHS, meta::LIMITS] {
+            batch.remove(&self.engine.meta, of_space(kind));
+        }
+        batch.insert(&self.engine.meta, of_space(meta::DELETED), &[][..]);
+        batch.commit()?;
+        space.deleted.store(true, Ordering::Release);
+        let mut spaces = self.spaces_mut();
+        spaces.states.retain(|state| state.number != space.number);
+        spaces.clearing.insert(space.number);
+        Ok(())
+    }
+
+    /// Removes some of the rows of a deleted space, or says that it is cleared.
+    fn clear(&self, number: SpaceNumber) -> Result<(), StoreError> {
+        let engine = &self.engine;
+        let snapshot = engine.db.snapshot();
+        let mut batch = self.synced_batch(2 * STEP_REMOVALS + 1);
+        let first = rows::index_key(number, &AspectKey::MIN);
+        let last = rows::index_key(number, &AspectKey::MAX);
+        for row in snapshot.range(&engine.index, first..=last).take(STEP_REMOVALS) {
+            let (key, value) = row.into_inner()?;
+            if let Some(Indexed { sequence, .. }) = Indexed::parse(&value) {
+                batch.remove(&engine.log, rows::log_key(number, sequence));
+            }
+            batch.remove(&engine.index, key);
+        }
+        if batch.is_empty() {
+            let log = rows::log_key(number, 0)..=rows::log_key(number, u64::MAX);
+            for row in snapshot.range(&engine.log, log).take(STEP_REMOVALS) {
+                batch.remove(&engine.log, row.key()?);
+            }
+        }
+        if batch.is_empty() {
+            let mut ids = BTreeSet::new();
+            for row in snapshot.prefix(&engine.ids, number.to_be_bytes()).take(STEP_ROWS) {
+                let key = row.key()?;
+                ids.extend(<[u8; rows::ID_KEY]>::try_from(&key[..]));
+            }
+            if !ids.is_empty() {
+                let gone = ids.into_iter().map(|row| (row, false)).collect();
+                return Ok(ids::ingest(&engine.ids, &gone)?);
+            }
+            let row = rows::meta_key(meta::DELETED, &number.to_be_bytes());
+            batch.insert(&engine.meta, row, rows::CLEARED);
+            batch.commit()?;
+            self.spaces_mut().set_cleared(number);
+            return Ok(());
+        }
+        Ok(batch.commit()?)
+    }
+}
