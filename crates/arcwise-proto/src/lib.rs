@@ -24,6 +24,7 @@ pub mod limits;
 pub mod reconcile;
 pub mod ring;
 pub mod session;
+pub mod swarm;
 pub mod time;
 pub mod wire;
 

@@ -29,6 +29,7 @@ fn local(id: u8, arcs: &ArcSet) -> LocalSpace {
         target: ArcSet::full(),
         count: 3,
         bytes: 300,
+        full: false,
     }
 }
 
@@ -90,6 +91,7 @@ fn handshake(tag: Tag) -> Handshake {
         query: ArcSet::full(),
         count: 0,
         bytes: 0,
+        full: false,
     }
 }
 
@@ -118,6 +120,7 @@ fn only_what_both_are_in_is_shared() {
         query: ArcSet::full(),
         count: 3,
         bytes: 300,
+        full: false,
     };
     for end in [&mut alice, &mut bob] {
         assert!(end.told.contains(&ControlOutput::Shared(space(2), expect.clone())));

@@ -87,6 +87,7 @@ proptest! {
                 target: ArcSet::full(),
                 count: 0,
                 bytes: 0,
+                full: false,
             })
             .collect();
         let mut end = ControlEnd::new([1; 32], true, "", spaces.clone());
@@ -162,6 +163,8 @@ struct Watched {
     storing: VecDeque<Vec<Aspect>>,
     /// Where the peer's next list begins; `None` after the last.
     cursor: Option<AspectKey>,
+    /// Whether the peer takes what it lacks.
+    gives: bool,
     finished: bool,
     done: bool,
 }
@@ -181,6 +184,7 @@ impl Watched {
             answering: VecDeque::new(),
             storing: VecDeque::new(),
             cursor: Some(AspectKey::MIN),
+            gives: true,
             finished: false,
             done: false,
         };
@@ -214,7 +218,8 @@ impl Watched {
                 Input::Received(self.list(count, last)?)
             }
             Act::Want(some) => {
-                let keys = pick(self.unanswered.front()?, &some);
+                let mut keys = pick(self.unanswered.front()?, &some);
+                keys.retain(|_| self.gives);
                 Input::Received(AspectDataRequest::keys(keys).into())
             }
             Act::Data { some, gone } => {
@@ -414,10 +419,11 @@ proptest! {
         }
         let arcs = first.open.as_ref().map_or(ArcSet::empty(), |open| open.arcs.clone());
         let cursor = page.through.and_then(AspectKey::next);
+        let gives = first.open.as_ref().is_some_and(|open| open.flow.takes(Role::Alice));
         let terms = terms(ours, max_wants, 0, Limits::default());
         if let Ok(session) = Session::answer(Time::ZERO, terms, first, &store) {
             let mut bob = Watched::new(session, Role::Bob, arcs, store);
-            bob.cursor = cursor;
+            (bob.cursor, bob.gives) = (cursor, gives);
             if acts.into_iter().all(|act| bob.act(act)) {
                 bob.finish();
             }

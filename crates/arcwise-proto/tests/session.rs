@@ -10,7 +10,7 @@ use arcwise_proto::{
     limits::{LIST_WINDOW, MAX_WANTS, PAGE_KEYS},
     reconcile::exchange::{self, Packet},
     ring::{ArcSet, Location, RingArc},
-    session::{Constraints, Fault, Input, Session, SessionError},
+    session::{Constraints, Fault, Flow, Input, Role, Session, SessionError},
     wire::{
         ArcRequest, ArcResponse, AspectDataRequest, AspectDataResponse, Body, Listed, Message, Page,
     },
@@ -99,6 +99,7 @@ proptest! {
         (a, b) in any_numbers(),
         (alice_arcs, bob_arcs) in (any_arcs(), any_arcs()),
         packets in any::<bool>(),
+        flow in proptest::sample::select(vec![Flow::Both, Flow::ToAlice, Flow::ToBob]),
         order in proptest::collection::vec(any::<u8>(), 1..50),
     ) {
         let overlap = alice_arcs.intersect(&bob_arcs);
@@ -107,16 +108,23 @@ proptest! {
         let (before_a, before_b) = (held(&alice), held(&bob));
         // By lists, or as if the sets were large.
         alice.peer_count = if packets { u64::MAX } else { 0 };
+        alice.flow = flow;
         alice.open(overlap.clone(), Constraints::default());
         let mut turn = 0;
         run(&mut alice, &mut bob, &mut |n| { turn += 1; order[turn % order.len()] as usize % n });
 
-        let expect_a = &before_a | &inside(&before_b, &overlap);
-        let expect_b = &before_b | &inside(&before_a, &overlap);
+        let takes = |role, theirs| match flow.takes(role) {
+            true => inside(theirs, &overlap),
+            false => BTreeSet::new(),
+        };
+        let expect_a = &before_a | &takes(Role::Alice, &before_b);
+        let expect_b = &before_b | &takes(Role::Bob, &before_a);
         prop_assert_eq!(held(&alice), expect_a.clone());
         prop_assert_eq!(held(&bob), expect_b.clone());
         let (ra, rb) = (alice.report.unwrap(), bob.report.unwrap());
         prop_assert!(ra.in_sync() && rb.in_sync());
+        prop_assert_eq!((ra.took(), rb.took()), (flow.takes(Role::Alice), flow.takes(Role::Bob)));
+        prop_assert!(flow == Flow::Both || (ra.positions.is_none() && rb.positions.is_none()));
         prop_assert_eq!((ra.comparison.is_some(), rb.comparison.is_some()), (packets, packets));
         prop_assert_eq!(ra.fetched, (expect_a.len() - before_a.len()) as u64);
         prop_assert_eq!(rb.fetched, (expect_b.len() - before_b.len()) as u64);
@@ -551,4 +559,31 @@ fn pages_end_exactly_at_the_end_of_the_ring() {
         run(&mut alice, &mut bob, &mut in_order);
         assert_eq!(alice.report.map(|report| (report.listed, report.heard)), Some((0, n as u64)));
     }
+}
+
+#[test]
+fn who_has_no_room_is_given_nothing() {
+    let full = ArcSet::full;
+    for packets in [false, true] {
+        let mut alice = End::new(Memory::new(1, (0..10).map(numbered)), full());
+        let mut bob = End::new(Memory::new(2, (5..15).map(numbered)), full());
+        alice.peer_count = if packets { u64::MAX } else { 0 };
+        bob.flow = Flow::ToAlice;
+        alice.open(full(), Constraints::default());
+        let Some(Wire::Message(Message::ArcRequest(first))) = alice.outbox.pop_front() else {
+            unreachable!()
+        };
+        assert!(matches!(bob.answer(first), Err(SessionError::Full)));
+    }
+    // Lists say nothing of what is taken; wanting does.
+    let mut alice = End::new(Memory::new(1, (0..10).map(numbered)), full());
+    let mut bob = End::new(Memory::new(2, (5..15).map(numbered)), full());
+    alice.flow = Flow::ToBob;
+    alice.open(full(), Constraints::default());
+    bob.receive(alice.outbox.pop_front().unwrap()).unwrap();
+    let want = AspectDataRequest::keys(vec![numbered(12).key()]);
+    let bob = bob.session.as_mut().unwrap();
+    let error =
+        bob.handle(arcwise_proto::Time::ZERO, Input::Received(want.into()), &Memory::new(2, []));
+    assert!(matches!(error, Err(SessionError::Peer(Fault::Unexpected { .. }))), "{error:?}");
 }

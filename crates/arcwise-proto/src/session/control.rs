@@ -83,6 +83,8 @@ pub struct LocalSpace {
     pub count: u64,
     /// Bytes of their encodings.
     pub bytes: u64,
+    /// Whether it takes nothing now, for want of room.
+    pub full: bool,
 }
 
 /// What a peer says of a space that both are in.
@@ -100,6 +102,8 @@ pub struct PeerSpace {
     pub count: u64,
     /// Bytes of their encodings.
     pub bytes: u64,
+    /// Whether it takes nothing now, for want of room.
+    pub full: bool,
 }
 
 /// Where two nodes have something to compare: what either holds or fills, and the other too.
@@ -293,6 +297,7 @@ impl Control {
             query: handshake.query,
             count: handshake.count,
             bytes: handshake.bytes,
+            full: handshake.full,
         };
         self.outputs.push_back(ControlOutput::Shared(*id, peer.clone()));
         self.shared.insert(*id, peer);
@@ -327,6 +332,7 @@ impl Control {
                 query: space.store.clone(),
                 count: space.count,
                 bytes: space.bytes,
+                full: space.full,
             });
             self.sent.insert(id, space);
         }

@@ -98,6 +98,10 @@ pub enum SessionError<E: std::error::Error> {
     /// handshake that says so is on its way. Nobody is to blame.
     #[error("not all of the arcs to compare are taken here any more")]
     OtherArcs,
+    /// The peer would give what is not taken here now, for want of room: tell it with
+    /// [`ErrorCode::Busy`]; a handshake that says so is on its way. Nobody is to blame.
+    #[error("nothing is taken here now, for want of room")]
+    Full,
     /// The peer ended it and said why.
     #[error(transparent)]
     Ended(ErrorMessage),

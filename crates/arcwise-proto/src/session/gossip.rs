@@ -62,6 +62,38 @@ pub enum Role {
     Bob,
 }
 
+/// Who takes what it lacks. Where that is not both, one of them has no room, or fetches the part of the
+/// ring from this peer that it does not fetch from others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flow {
+    /// Both.
+    #[default]
+    Both,
+    /// Only the one who opened the session.
+    ToAlice,
+    /// Only the one who answers.
+    ToBob,
+}
+
+impl Flow {
+    /// Whether this end takes what it lacks.
+    pub fn takes(self, role: Role) -> bool {
+        match self {
+            Flow::Both => true,
+            Flow::ToAlice => role == Role::Alice,
+            Flow::ToBob => role == Role::Bob,
+        }
+    }
+
+    /// Whether this end gives what the other lacks.
+    fn gives(self, role: Role) -> bool {
+        match role {
+            Role::Alice => self.takes(Role::Bob),
+            Role::Bob => self.takes(Role::Alice),
+        }
+    }
+}
+
 /// What both ends of a session know beforehand.
 #[derive(Clone, Debug)]
 pub struct Terms {
@@ -80,6 +112,8 @@ pub struct Terms {
     pub limits: Limits,
     /// What is known of the way to the peer.
     pub link: Link,
+    /// Alice: who takes. Bob: who may take, at most.
+    pub flow: Flow,
 }
 
 /// What Alice may leave out of the comparison.
@@ -166,15 +200,23 @@ pub struct Report {
     pub arcs: ArcSet,
     /// Whether only a part was compared because of time or count constraints.
     pub constrained: bool,
+    /// Who took what it lacked.
+    pub flow: Flow,
     /// Our position and the peer's before the comparison: both now hold whatever of these arcs
     /// either had stored up to there. `None` where that was not shown.
     pub positions: Option<(Position, Position)>,
 }
 
 impl Report {
-    /// Whether both ends hold the same within the constraints, as far as this end can know.
+    /// Whether who takes now holds what the other held, within the constraints, as far as this end can
+    /// know.
     pub fn in_sync(&self) -> bool {
         self.rejected == 0 && self.gone == 0
+    }
+
+    /// Whether this end took what it lacked.
+    pub fn took(&self) -> bool {
+        self.flow.takes(self.role)
     }
 }
 
@@ -263,6 +305,7 @@ impl<I: Items<Error: Error>> Session<I> {
                 published_since: None,
                 stored_after: None,
                 position: None,
+                flow: terms.flow,
             };
             let (comparison, first) = Comparison::open(snapshot, open, terms.nonce, terms.limits)?;
             let way = Way::Packets(Box::new(comparison));
@@ -284,6 +327,7 @@ impl<I: Items<Error: Error>> Session<I> {
             published_since: constraints.published_since,
             stored_after,
             position: Some(position),
+            flow: terms.flow,
         };
         let way = Way::Alice {
             pages: Pages::new(open.arcs.clone(), filter),
@@ -302,7 +346,7 @@ impl<I: Items<Error: Error>> Session<I> {
     ///
     /// # Errors
     /// A fault of the peer or of our own store, a position that we do not know, arcs that we do not all
-    /// take, or too much work.
+    /// take, taking at all, or too much work.
     pub fn answer<H: Holdings<Items = I, Error = I::Error>>(
         now: Time,
         terms: Terms,
@@ -312,7 +356,11 @@ impl<I: Items<Error: Error>> Session<I> {
         let kind = crate::wire::Kind::ArcRequest;
         let when = "first without saying what the session is about";
         let open = request.open.ok_or(Fault::Unexpected { kind, when })?;
-        let arcs = open.arcs;
+        let (arcs, flow) = (open.arcs, open.flow);
+        if flow.takes(Role::Bob) && !terms.flow.takes(Role::Bob) {
+            return Err(SessionError::Full);
+        }
+        let terms = Terms { flow, ..terms };
         if let Body::Packet(_) = &request.body {
             // Both compare just these arcs, so what is outside of ours would come too.
             if !terms.arcs.covers(&arcs) {
@@ -342,7 +390,7 @@ impl<I: Items<Error: Error>> Session<I> {
             next: Some(AspectKey::MIN),
             current: None,
             said_last: false,
-            whole: terms.arcs.covers(&arcs),
+            whole: terms.arcs.covers(&arcs) && flow.takes(Role::Bob),
         };
         let position = holdings.position();
         let mut this = Self::new(now, Role::Bob, terms, way, position, constrained);
@@ -362,6 +410,10 @@ impl<I: Items<Error: Error>> Session<I> {
         position: Position,
         constrained: bool,
     ) -> Self {
+        let takes = match terms.flow.takes(role) {
+            true => terms.arcs.clone(),
+            false => ArcSet::empty(),
+        };
         let report = Report {
             role,
             fetched: 0,
@@ -376,12 +428,13 @@ impl<I: Items<Error: Error>> Session<I> {
             gone: 0,
             arcs: terms.arcs.clone(),
             constrained,
+            flow: terms.flow,
             positions: None,
         };
         Self {
             way,
             unanswered: Unanswered::default(),
-            fetch: Fetch::new(terms.space, terms.arcs, terms.max_wants),
+            fetch: Fetch::new(terms.space, takes, terms.max_wants),
             asked: 0,
             finished: false,
             peer_finished: false,
@@ -474,7 +527,8 @@ impl<I: Items<Error: Error>> Session<I> {
                 let sent = comparison.handle(packet)?;
                 self.outputs.extend(sent.into_iter().map(Output::Send));
                 if comparison.is_over() && self.report.comparison.is_none() {
-                    self.fetch.expect(comparison.expected());
+                    let takes = self.report.took();
+                    self.fetch.expect(if takes { comparison.expected() } else { 0 });
                     self.report.comparison = Some(comparison.report().clone());
                 }
             }
@@ -520,6 +574,9 @@ impl<I: Items<Error: Error>> Session<I> {
                 Message::AspectDataRequest(AspectDataRequest { body: Body::List(keys) }),
                 Way::Alice { .. } | Way::Bob { .. },
             ) => {
+                if !keys.is_empty() && !self.report.flow.gives(self.report.role) {
+                    return Err(Fault::Unexpected { kind, when: "of one who takes nothing" }.into());
+                }
                 self.unanswered.answered(&keys)?;
                 self.asked += keys.len();
                 // The peer may have received, and ask for as much again, what is still counted here.
@@ -572,7 +629,9 @@ impl<I: Items<Error: Error>> Session<I> {
 
     /// After a comparison: hands what the peer lacks to the driver, not too much at a time.
     fn send(&mut self) -> Result<(), I::Error> {
-        if let Way::Packets(comparison) = &mut self.way {
+        if let Way::Packets(comparison) = &mut self.way
+            && self.report.flow.gives(self.report.role)
+        {
             while self.asked < SEND_AHEAD
                 && let Some(keys) = comparison.next()?
             {
@@ -584,7 +643,7 @@ impl<I: Items<Error: Error>> Session<I> {
     }
 
     fn report(&self) -> Report {
-        let shown = self.since_positions && self.report.in_sync();
+        let shown = self.since_positions && self.report.in_sync() && self.report.flow == Flow::Both;
         let positions = self.peer_position.filter(|_| shown).map(|theirs| (self.position, theirs));
         Report { positions, ..self.report.clone() }
     }

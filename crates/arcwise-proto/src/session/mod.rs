@@ -23,5 +23,5 @@ mod list;
 
 pub use control::{Binding, Control, ControlOutput, LocalSpace, PeerSpace, VERSION, shared_arcs};
 pub use fault::{Fault, SessionError};
-pub use gossip::{Constraints, Input, Output, Report, Role, Session, Terms, yields};
+pub use gossip::{Constraints, Flow, Input, Output, Report, Role, Session, Terms, yields};
 pub use holdings::{Digest, Filter, Holdings, Position, Snapshot};

@@ -101,6 +101,8 @@ pub struct Handshake {
     pub count: u64,
     /// The bytes of their encodings.
     pub bytes: u64,
+    /// Whether the sender takes nothing now, for want of room.
+    pub full: bool,
 }
 
 impl Wire for Handshake {
@@ -118,6 +120,7 @@ impl Wire for Handshake {
             query: parts::arcs("query", raw.query)?,
             count: raw.count,
             bytes: raw.bytes,
+            full: raw.full,
         };
         if !this.query.covers(&this.store) {
             return Err(field("query", "does not cover the store arcs"));
@@ -134,6 +137,7 @@ impl Wire for Handshake {
             query: parts::raw_arcs(&self.query),
             count: self.count,
             bytes: self.bytes,
+            full: self.full,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     id::AspectHash,
     reconcile::exchange::Packet,
     ring::{ArcSet, Location},
-    session::Position,
+    session::{Flow, Position},
     time::Time,
 };
 
@@ -24,6 +24,23 @@ pub enum Body<T> {
 
 fn packet(bytes: &[u8]) -> Result<Packet, WireError> {
     Packet::decode(bytes).ok_or(field("packet", "is not well-formed"))
+}
+
+fn flow(raw: i32) -> Result<Flow, WireError> {
+    match pb::Flow::try_from(raw) {
+        Ok(pb::Flow::Both) => Ok(Flow::Both),
+        Ok(pb::Flow::ToAlice) => Ok(Flow::ToAlice),
+        Ok(pb::Flow::ToBob) => Ok(Flow::ToBob),
+        Err(_) => Err(field("flow", "is none that there is")),
+    }
+}
+
+fn raw_flow(flow: Flow) -> pb::Flow {
+    match flow {
+        Flow::Both => pb::Flow::Both,
+        Flow::ToAlice => pb::Flow::ToAlice,
+        Flow::ToBob => pb::Flow::ToBob,
+    }
 }
 
 fn raw_packet(packet: &Packet) -> Bytes {
@@ -53,6 +70,8 @@ pub struct Open {
     pub stored_after: Option<Position>,
     /// Where Alice's history stood before she began to list. `None` in a session of packets.
     pub position: Option<Position>,
+    /// Who takes what it lacks.
+    pub flow: Flow,
 }
 
 impl Open {
@@ -82,6 +101,7 @@ impl Wire for ArcRequest {
                 published_since: open.published_since.map(Time::from_micros),
                 stored_after: open.stored_after.map(parts::position),
                 position: open.position.map(parts::position),
+                flow: flow(open.flow)?,
             })
         });
         let open = open.transpose()?;
@@ -130,6 +150,7 @@ impl Wire for ArcRequest {
                 published_since: open.published_since.map(Time::as_micros),
                 stored_after: open.stored_after.map(parts::raw_position),
                 position: open.position.map(parts::raw_position),
+                flow: raw_flow(open.flow).into(),
             }),
             page: page.map(|page| pb::Page {
                 groups: parts::raw_keys(&page.keys),

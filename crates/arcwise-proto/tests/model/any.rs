@@ -8,7 +8,7 @@ use arcwise_proto::{
     limits::{MAX_DIRECT, MAX_TEXT, PAGE_KEYS},
     reconcile::{exchange::Packet, fingerprint::Check},
     ring::{ArcSet, Location, RING, RingArc},
-    session::{Digest, Position},
+    session::{Digest, Flow, Position},
     wire::{
         ArcRequest, ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse, Body,
         Direct, ErrorCode, ErrorMessage, Handshake, Hello, Listed, Message, Open, Page, Ping, Pong,
@@ -93,18 +93,21 @@ fn hello() -> impl Strategy<Value = Message> {
 
 fn handshake() -> impl Strategy<Value = Message> {
     let arcs = (any_arcs(), any_arcs(), any_arcs());
-    (any_tag(), 1u32.., arcs, any::<u64>(), any::<u64>()).prop_map(
-        |(tag, space, (store, target, more), count, bytes)| {
+    let numbers = (1u32.., any::<u64>(), any::<u64>(), any::<bool>());
+    (any_tag(), arcs, numbers).prop_map(
+        |(tag, (store, target, more), (space, count, bytes, full))| {
             let query = store.union(&more);
-            Handshake { tag, space, store, target, query, count, bytes }.into()
+            Handshake { tag, space, store, target, query, count, bytes, full }.into()
         },
     )
 }
 
 fn open() -> impl Strategy<Value = Open> {
     let times = (option::of(any_time()), option::of(any_position()), any_position());
-    (any::<u32>(), any_arcs(), times).prop_map(
-        |(space, arcs, (published_since, stored_after, position))| Open {
+    let flow = proptest::sample::select(vec![Flow::Both, Flow::ToAlice, Flow::ToBob]);
+    (any::<u32>(), any_arcs(), times, flow).prop_map(
+        |(space, arcs, (published_since, stored_after, position), flow)| Open {
+            flow,
             space,
             arcs,
             published_since,

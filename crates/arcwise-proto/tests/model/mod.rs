@@ -16,7 +16,7 @@ use arcwise_proto::{
     },
     ring::ArcSet,
     session::{
-        Binding, Constraints, Control, ControlOutput, Digest, Fault, Filter, Holdings, Input,
+        Binding, Constraints, Control, ControlOutput, Digest, Fault, Filter, Flow, Holdings, Input,
         LocalSpace, Output, Position, Report, Session, SessionError, Snapshot, Terms,
     },
     wire::{ArcRequest, AspectDataResponse, Header, Message, WireError},
@@ -130,12 +130,13 @@ pub(crate) struct End {
     /// How many aspects it takes the other end to hold.
     pub(crate) peer_count: u64,
     pub(crate) limits: Limits,
+    pub(crate) flow: Flow,
 }
 
 /// What a session needs besides.
 pub(crate) fn terms(arcs: ArcSet, max_wants: usize, peer_count: u64, limits: Limits) -> Terms {
     let (nonce, link) = ([0x5e; 8], Link::default());
-    Terms { space: SPACE, arcs, max_wants, peer_count, nonce, limits, link }
+    Terms { space: SPACE, arcs, max_wants, peer_count, nonce, limits, link, flow: Flow::Both }
 }
 
 type Outcome = Result<(), SessionError<Infallible>>;
@@ -154,11 +155,13 @@ impl End {
             max_wants: MAX_WANTS,
             peer_count: 0,
             limits: Limits::default(),
+            flow: Flow::Both,
         }
     }
 
     fn terms(&self, arcs: ArcSet) -> Terms {
-        terms(arcs, self.max_wants, self.peer_count, self.limits)
+        let terms = terms(arcs, self.max_wants, self.peer_count, self.limits);
+        Terms { flow: self.flow, ..terms }
     }
 
     pub(crate) fn open(&mut self, arcs: ArcSet, constraints: Constraints) {

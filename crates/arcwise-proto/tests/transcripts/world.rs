@@ -151,7 +151,7 @@ impl World {
             let (store, target) = arcs.split_once('/').unwrap_or((arcs, arcs));
             let (store, target) = (store.parse().unwrap(), target.parse().unwrap());
             let (number, id) = (10 * (node + 1) + number + 1, SPACES[number].1);
-            LocalSpace { id, number: number as u32, store, target, count, bytes: 0 }
+            LocalSpace { id, number: number as u32, store, target, count, bytes: 0, full: false }
         };
         self.nodes[node].spaces = spaces.iter().map(local).collect();
         for link in 0..self.links.len() {
@@ -336,7 +336,7 @@ impl World {
                     let told = ErrorMessage::new(ErrorCode::TooCostly, error.to_string());
                     end.outbox.push_back(Wire::Message(told.into()));
                 }
-                SessionError::OtherArcs => {
+                SessionError::OtherArcs | SessionError::Full => {
                     let told = ErrorMessage::new(ErrorCode::Busy, error.to_string());
                     end.outbox.push_back(Wire::Message(told.into()));
                 }

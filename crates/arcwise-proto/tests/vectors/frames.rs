@@ -6,7 +6,7 @@ use arcwise_proto::{
     Aspect, AspectHash, AspectKey, EntryAddress, Location, Time,
     reconcile::{exchange::Packet, fingerprint::Check},
     ring::{ArcSet, RingArc},
-    session::{Digest, Position},
+    session::{Digest, Flow, Position},
     wire::{
         ArcRequest, ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse, Body,
         Direct, ErrorCode, ErrorMessage, Handshake, Hello, Kind, Listed, Message, Open, Page, Ping,
@@ -95,6 +95,7 @@ pub(crate) fn fields(message: &Message) -> String {
             ("query", arcs(&m.query)),
             ("count", Number(m.count)),
             ("bytes", Number(m.bytes)),
+            ("full", Bool(m.full)),
         ],
         Message::ArcRequest(m) => {
             let open = m.open.as_ref().map(|open| {
@@ -104,6 +105,8 @@ pub(crate) fn fields(message: &Message) -> String {
                 fields.extend(since.map(|since| ("published_since", since)));
                 fields.extend(open.stored_after.map(|after| ("stored_after", position(after))));
                 fields.extend(open.position.map(|at| ("position", position(at))));
+                let flow = Some(open.flow as u64).filter(|flow| *flow > 0);
+                fields.extend(flow.map(|flow| ("flow", Number(flow))));
                 ("open", Object(fields))
             });
             let body = match &m.body {
@@ -196,6 +199,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         query,
         count: 1000,
         bytes: 123_456,
+        full: false,
     };
     let (full, empty) = (ArcSet::full(), ArcSet::empty());
     let wrapping = set(&[(0xffff_fff0, 0x20), (0x4000_0000, 1)]);
@@ -206,6 +210,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         published_since,
         stored_after,
         position: Some(here),
+        flow: Flow::Both,
     };
     let request = |open: Option<Open>, keys: &[AspectKey], through| ArcRequest {
         open,
@@ -237,6 +242,17 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("handshake of a newcomer", handshake(empty.clone(), full.clone(), empty.clone()).into()),
         ("handshake with two arcs, one over the top", {
             handshake(wrapping.clone(), wrapping.clone(), full.clone()).into()
+        }),
+        ("handshake of one that has no room", {
+            Handshake { full: true, ..handshake(full.clone(), full.clone(), full.clone()) }.into()
+        }),
+        ("opening of one who only takes", {
+            let open = Open { flow: Flow::ToAlice, ..open(&full, None, None) };
+            request(Some(open), &[], None).into()
+        }),
+        ("opening of one who only gives", {
+            let open = Open { flow: Flow::ToBob, position: None, ..open(&full, None, None) };
+            ArcRequest { open: Some(open), body: Body::Packet(Packet::Stream { count: 3 }) }.into()
         }),
         ("opening and last page, nothing held", {
             request(Some(open(&full, None, None)), &[], None).into()
