@@ -1,6 +1,6 @@
 //! What can be said on the command line.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use arcwise::{RelayUrl, Time};
 use jiff::{Span, SpanRelativeTo, Timestamp};
@@ -130,8 +130,11 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "URL")]
     pub(crate) relay: Vec<RelayUrl>,
     /// Refuse to store what would leave less room than this on the disk [default: 512 MiB]
-    #[arg(long, value_name = "BYTES", hide_short_help = true)]
+    #[arg(long, value_name = "SIZE", value_parser = size, hide_short_help = true)]
     pub(crate) min_free: Option<u64>,
+    /// The most that all spaces may hold together, such as 10GiB [default: any]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) limit: Option<u64>,
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -140,9 +143,46 @@ pub(crate) enum SpaceCommand {
     Create {
         /// What to call it; others see it in tickets
         name: String,
+        /// Remove what was published longer ago, such as 30d; at all nodes of the space, and for good
+        /// [default: keep it for ever]
+        #[arg(long, value_name = "TIME", value_parser = length_of_time)]
+        keep: Option<Duration>,
+        /// The most that it may hold on this node, such as 10GiB [default: any]
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        limit: Option<u64>,
     },
     /// List the spaces
     List,
+    /// Set how much a space may hold on this node
+    ///
+    /// At the limit the node takes nothing new; it goes on serving what it holds, and takes again when
+    /// there is room. What is held stays.
+    Limit {
+        /// Bytes, such as 10GiB, or `none`
+        #[arg(value_name = "SIZE", value_parser = size_or_none)]
+        limit: Size,
+        #[command(flatten)]
+        space: InSpace,
+    },
+    /// Set which part of a space this node holds
+    Arc {
+        /// `full`, `empty`, or a share of the ring such as 0.25
+        #[arg(value_parser = fraction)]
+        share: f64,
+        /// Remove what is held outside, for good, whether others hold it or not
+        #[arg(long, required = true)]
+        drop: bool,
+        #[command(flatten)]
+        space: InSpace,
+    },
+    /// Leave a space and delete what this node holds of it
+    Delete {
+        /// Really delete it
+        #[arg(long, required = true)]
+        yes: bool,
+        #[command(flatten)]
+        space: InSpace,
+    },
     /// Print the id of a space: the secret that lets others in
     ///
     /// A ticket is what others need; the id alone is for programs that use the protocol.
@@ -167,6 +207,12 @@ pub(crate) enum StoreCommand {
         #[arg(long)]
         repair: bool,
     },
+    /// What it takes on the disk, and for what
+    Stats,
+    /// Give the disk back what was removed
+    ///
+    /// The daemon does this by itself after much was removed. Everything else goes on meanwhile.
+    Compact,
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -282,6 +328,50 @@ impl FromStr for What {
     }
 }
 
+/// A number of bytes, or any number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size(pub(crate) Option<u64>);
+
+fn size_or_none(text: &str) -> Result<Size, String> {
+    match text {
+        "none" => Ok(Size(None)),
+        text => size(text).map(|size| Size(Some(size))),
+    }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 5] =
+        [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("", 1)];
+    let neither = || "not a number of bytes, such as 500MiB or 1.5GiB".to_owned();
+    let unit = UNITS.iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, size)));
+    let (number, unit) = unit.ok_or_else(neither)?;
+    if let Ok(bytes) = number.parse::<u64>() {
+        return bytes.checked_mul(*unit).ok_or_else(neither);
+    }
+    let number: f64 = number.trim().parse().map_err(|_| neither())?;
+    let bytes = number * *unit as f64;
+    (bytes >= 0.0 && bytes < u64::MAX as f64).then_some(bytes as u64).ok_or_else(neither)
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    match text {
+        "full" => Ok(1.0),
+        "empty" => Ok(0.0),
+        text => {
+            let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+            share.ok_or_else(|| "neither full nor empty nor a share from 0 to 1".to_owned())
+        }
+    }
+}
+
+fn length_of_time(text: &str) -> Result<Duration, String> {
+    let span: Span = text.parse().map_err(|_| "not a length of time such as 12h or 30 days")?;
+    let span = span.to_duration(SpanRelativeTo::days_are_24_hours());
+    let span = span.map_err(|_| "months and years differ in length; say it in days")?;
+    let length = Duration::try_from(span).ok().filter(|length| *length >= Duration::from_secs(60));
+    length.ok_or_else(|| "less than a minute".to_owned())
+}
+
 fn point_in_time(text: &str) -> Result<Time, String> {
     point_in_time_at(Timestamp::now(), text)
 }
@@ -316,6 +406,23 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_lengths() {
+        assert_eq!(size("0"), Ok(0));
+        assert_eq!(size("1536"), Ok(1536));
+        assert_eq!(size("1.5 KiB"), Ok(1536));
+        assert_eq!(size("16777215TiB"), Ok(16_777_215 << 40));
+        for bad in ["", "KiB", "-1", "1 kb", "99999999999GiB", "NaN", "inf"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+        assert_eq!(length_of_time("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        for bad in ["", "1s", "-2h", "1 month", "soon"] {
+            assert!(length_of_time(bad).is_err(), "{bad}");
+        }
+        assert_eq!((fraction("full"), fraction("0.25")), (Ok(1.0), Ok(0.25)));
+        assert!(fraction("2").is_err() && fraction("NaN").is_err());
     }
 
     #[test]

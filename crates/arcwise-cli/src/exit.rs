@@ -31,7 +31,7 @@ pub(crate) enum Exit {
     Locked = 6,
     /// Another program listens on the address.
     PortInUse = 7,
-    /// Too little room on the disk.
+    /// Too little room: on the disk, or under a limit.
     DiskFull = 8,
     /// What is in the data folder is not what was stored there.
     Damaged = 9,
@@ -54,7 +54,7 @@ Exit codes:
   5    no peer could be reached that would have been needed
   6    another process has the store open
   7    the address to listen on is taken
-  8    the disk is full
+  8    the disk is full, or the space is
   9    what is in the data folder is damaged
   10   the data folder is of a newer version
   130  interrupted
@@ -170,7 +170,7 @@ fn of_code(code: Code) -> Exit {
         Code::BadRequest => Exit::Usage,
         Code::NotFound => Exit::NotFound,
         Code::NotConnected => Exit::NotReached,
-        Code::DiskFull => Exit::DiskFull,
+        Code::DiskFull | Code::SpaceFull => Exit::DiskFull,
         Code::Damaged => Exit::Damaged,
         _ => Exit::Failed,
     }

@@ -75,7 +75,7 @@ impl PushQueue {
 pub(crate) fn push(inner: &Inner, space: SpaceId, aspects: &[Aspect], except: Option<&Peer>) {
     let peers: Vec<Arc<Peer>> = lock(&inner.peers).values().cloned().collect();
     for peer in peers.iter().filter(|peer| except.is_none_or(|except| except.id != peer.id)) {
-        let Some(theirs) = peer.space(&space) else { continue };
+        let Some(theirs) = peer.space(&space).filter(|theirs| !theirs.full) else { continue };
         let covered = |aspect: &&Aspect| {
             let location = aspect.location();
             theirs.store.contains(location) || theirs.target.contains(location)
@@ -121,6 +121,10 @@ pub(crate) async fn receive(inner: &Inner, peer: &Arc<Peer>, mut reader: FrameRe
                         inner.fault(peer, "a broadcast into a space that it is not in");
                         return;
                     }
+                    // Without room nothing is taken; gossip brings it once there is some.
+                    if space.is_full() {
+                        continue;
+                    }
                     let aspects = believable(inner, peer, &space, broadcast.aspects);
                     ingest.push(&space.store, aspects);
                 }
@@ -142,7 +146,8 @@ pub(crate) async fn receive(inner: &Inner, peer: &Arc<Peer>, mut reader: FrameRe
                     inner.stored(stored.space, stored.new_keys(), Source::Broadcast(peer.id));
                 }
                 Err(error) => {
-                    tracing::error!(%error, "a broadcast was not stored; gossip brings it again");
+                    inner.not_stored(&error);
+                    tracing::warn!(%error, "a broadcast was not stored; gossip brings it again");
                 }
             }
         }

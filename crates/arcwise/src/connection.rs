@@ -8,7 +8,7 @@ use std::{
 
 use arcwise_proto::{
     NodeId, SpaceId,
-    session::{Binding, Control, ControlOutput, Digest, Fault},
+    session::{Binding, Control, ControlOutput, Digest, Fault, Flow},
     wire::{ErrorCode, Message},
 };
 use iroh::endpoint::{Connection, ConnectionError, RecvStream, SendStream, Side, VarInt};
@@ -20,8 +20,9 @@ use tokio::{
 use crate::{
     SyncOptions, broadcast,
     event::Event,
+    fill,
     frame::{self, FrameError, FrameReader, FrameWriter},
-    gossip,
+    gossip::{self, Purpose},
     node::Inner,
     peer::{Met, Peer, PingRequest},
     request,
@@ -347,27 +348,44 @@ async fn serve(inner: &Arc<Inner>, peer: &Arc<Peer>, send: SendStream, recv: Rec
     writer.finish();
 }
 
-/// Keeps one space in sync with one peer: compares in a session at once where we dialled, and whenever
-/// it is known that something differs. Whether that is so, pings tell: soon after something was
-/// stored, and now and then.
+/// Keeps one space in sync with one peer: fetches what this node fills and the peer has, compares in a
+/// session at once where we dialled, and whenever it is known that something differs. Whether that is
+/// so, pings tell: soon after something was stored, and now and then.
 async fn gossip_with(inner: Arc<Inner>, peer: Arc<Peer>, id: SpaceId) {
     let Some(space) = inner.space(&id) else { return };
     let slot = peer.slot(id);
     let interval = inner.gossip_interval;
     let mut changes = space.changes.subscribe();
-    let mut ended = peer.spaces.subscribe();
+    let mut theirs = peer.spaces.subscribe();
     let mut retry = RETRY;
     // Both would find the same, so only one begins.
     let mut session = peer.dialer.then(Instant::now);
     let mut ping = Instant::now() + jitter(interval);
     // Not later than this, however much is being stored.
     let mut ping_by = None;
+    // One of both has no room, and the other has given what it could.
+    let mut settled = false;
     loop {
+        let Some(known) = peer.space(&id) else { return };
+        if fill::wants(&inner, &peer, &space) {
+            let whole = tokio::select! {
+                whole = fill::fill_from(&inner, &peer, &space) => whole,
+                () = peer.gone.cancelled() => return,
+            };
+            // What it could not give is compared with the rest.
+            session = (!whole).then(Instant::now);
+            if whole {
+                ping = Instant::now() + jitter(STILL);
+            }
+        } else if session.is_some() && fill::is_wanted(&space, &known) {
+            // It fetches what it lacks by itself, perhaps from others too, and then compares.
+            session = None;
+        }
         let now = tokio::select! {
             () = at(session) => true,
             // After a failure not before its time, whatever the peer says.
-            () = slot.nudge.notified(), if session.is_none() => true,
-            () = tokio::time::sleep_until(ping), if session.is_none() => false,
+            () = slot.nudge.notified(), if session.is_none() && !settled => true,
+            () = tokio::time::sleep_until(ping), if session.is_none() && !settled => false,
             () = slot.told.notified() => {
                 ping = Instant::now() + jitter(interval);
                 ping_by = None;
@@ -376,16 +394,24 @@ async fn gossip_with(inner: Arc<Inner>, peer: Arc<Peer>, id: SpaceId) {
             Ok(()) = changes.changed() => {
                 let by = *ping_by.get_or_insert(Instant::now() + STIRRING);
                 ping = by.min(Instant::now() + jitter(STILL));
+                settled = false;
                 continue;
             }
-            _ = ended.wait_for(|spaces| !spaces.contains_key(&id)) => return,
+            changed = theirs.changed() => match changed {
+                Ok(()) => {
+                    settled &= peer.space(&id).as_ref() == Some(&known);
+                    continue;
+                }
+                Err(_) => return,
+            },
             () = peer.gone.cancelled() => return,
         };
         ping_by = None;
         ping = Instant::now() + jitter(interval);
         let work = async {
             if now {
-                return gossip::open(&inner, &peer, &space, SyncOptions::default()).await.map(Some);
+                let compare = Purpose::Compare(SyncOptions::default());
+                return gossip::open(&inner, &peer, &space, compare).await.map(Some);
             }
             // During a session it cannot be the same.
             if slot.is_taken() {
@@ -408,9 +434,12 @@ async fn gossip_with(inner: Arc<Inner>, peer: Arc<Peer>, id: SpaceId) {
                 if report.fetched + report.sent > 0 {
                     // Whether it is the same now.
                     ping = Instant::now() + jitter(STILL);
+                } else {
+                    settled = report.flow != Flow::Both;
                 }
             }
             Err(crate::SyncError::NotShared) => return,
+            Err(crate::SyncError::NoRoom) => (session, settled) = (None, true),
             _ => {
                 session = Some(Instant::now() + jitter(retry));
                 retry = (retry * 2).min(interval);

@@ -83,6 +83,9 @@ pub enum SyncError {
     /// Both opened a session at the same moment; the peer's goes on.
     #[error("the peer opened a session at the same moment; that one goes on")]
     Superseded,
+    /// Neither takes what it lacks, for want of room.
+    #[error("neither this node nor the peer has room for more")]
+    NoRoom,
     /// This node is shutting down.
     #[error("this node is shutting down")]
     Shutdown,

@@ -79,6 +79,25 @@ pub enum Event {
         /// The space.
         space: SpaceId,
     },
+    /// There is no room for more of a space: nothing is taken until there is. What is held is served as
+    /// before.
+    Full {
+        /// The space.
+        space: SpaceId,
+        /// Which limit does not allow it, for people.
+        reason: String,
+    },
+    /// There is room again.
+    Room {
+        /// The space.
+        space: SpaceId,
+    },
+    /// The disk failed, or was full to the last byte: nothing is stored until the node is opened again.
+    /// What is held is served as before.
+    StoreStopped {
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 /// Which way a message went.

@@ -9,17 +9,20 @@ use arcwise_proto::{
     ArcSet, Aspect, AspectKey, SpaceId,
     limits::DATA_FRAME_TARGET,
     session::{
-        Constraints, Input, Output, Position, Report, Session, SessionError, Terms, shared_arcs,
+        Constraints, Flow, Input, Output, Position, Report, Session, SessionError, Terms,
+        shared_arcs,
     },
     wire::{ArcRequest, AspectDataResponse, ErrorCode, ErrorMessage, Message},
 };
 use arcwise_store::{Items, StoreError};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     SyncOptions,
     error::SyncError,
     event::{Event, Source},
+    fill::{self, Bringing, Lease},
     frame::{self, FrameError, FrameReader, FrameWriter},
     ingest::{Ingest, blocking},
     node::Inner,
@@ -45,30 +48,96 @@ pub(crate) struct Bookmark {
     positions: (Position, Position),
 }
 
+/// What a session is opened for.
+#[derive(Clone, Copy)]
+pub(crate) enum Purpose<'a> {
+    /// To compare all that both take.
+    Compare(SyncOptions),
+    /// To fetch a piece of what is to be filled.
+    Fill(&'a Lease),
+}
+
+/// What a session keeps others from doing meanwhile.
+#[derive(Default)]
+struct Hold<'a> {
+    /// Ours, where we have opened it.
+    turn: Option<Turn>,
+    lease: Option<&'a Lease>,
+    bringing: Option<Bringing>,
+}
+
+impl Hold<'_> {
+    /// A message has come from the peer.
+    fn moved(&self, message: &Message) {
+        if !matches!(message, Message::Error(_)) {
+            self.turn.iter().for_each(Turn::running);
+            self.lease.iter().for_each(|lease| lease.moved());
+            self.bringing.iter().for_each(Bringing::moved);
+        }
+    }
+
+    /// Waits until another session takes the place of this one.
+    async fn lost(&self) {
+        let cancelled = async |token: Option<&CancellationToken>| match token {
+            Some(token) => token.cancelled().await,
+            None => std::future::pending().await,
+        };
+        tokio::select! {
+            () = cancelled(self.turn.as_ref().map(|turn| &turn.superseded)) => {}
+            () = cancelled(self.lease.map(|lease| &lease.lost)) => {}
+        }
+    }
+}
+
 /// Opens a session with a peer and sees it through. Waits for its turn.
 pub(crate) async fn open(
     inner: &Arc<Inner>,
     peer: &Arc<Peer>,
     space: &Arc<SpaceState>,
-    options: SyncOptions,
+    purpose: Purpose<'_>,
 ) -> Result<Report, SyncError> {
     let id = space.id();
     let slot = peer.slot(id);
+    let options = match purpose {
+        Purpose::Compare(options) => options,
+        Purpose::Fill(_) => SyncOptions::default(),
+    };
     let mut lists = options.full;
     // Whether the peer does not know where the last session ended.
     let mut foreign = false;
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let turn = slot.open().await;
         let theirs = peer.space(&id).ok_or(SyncError::NotShared)?;
-        let arcs = shared_arcs(&space.local(), &theirs);
+        let shared = shared_arcs(&space.local(), &theirs);
+        let (arcs, hold) = match purpose {
+            Purpose::Compare(_) => {
+                let bringing = space.bring(peer).await;
+                let turn = Some(slot.open().await);
+                (shared, Hold { turn, bringing, lease: None })
+            }
+            // As good as comparing all, so it is done for both.
+            Purpose::Fill(lease) if lease.arcs == shared => {
+                let turn = Some(slot.open().await);
+                (shared, Hold { turn, lease: Some(lease), bringing: None })
+            }
+            Purpose::Fill(lease) => {
+                (lease.arcs.clone(), Hold { lease: Some(lease), ..Hold::default() })
+            }
+        };
+        let theirs = peer.space(&id).ok_or(SyncError::NotShared)?;
+        let flow = match (space.is_full(), theirs.full) {
+            (false, false) if hold.turn.is_some() => Flow::Both,
+            (false, _) => Flow::ToAlice,
+            (true, false) => Flow::ToBob,
+            (true, true) => return note(inner, peer, space, Err(SyncError::NoRoom)),
+        };
         let bookmark = lock(&inner.bookmarks).get(&(peer.id, id)).cloned();
         // What an earlier session has shown is only of use to lists.
         let after = bookmark.filter(|mark| lists && !options.full && mark.arcs.covers(&arcs));
         let after = after.filter(|_| !foreign).map(|mark| mark.positions);
         let constraints = Constraints { published_since: options.published_since, after, lists };
-        let terms = terms(peer, id, arcs, theirs.count)?;
+        let terms = terms(peer, id, arcs, theirs.count, flow)?;
         let (now, store) = (inner.now(), space.store.clone());
         let started = Instant::now();
         let open = move || Session::open(now, terms, theirs.number, constraints, &store);
@@ -84,10 +153,11 @@ pub(crate) async fn open(
         };
 
         let (reader, writer) = frame::pair(peer, peer.conn.open_bi().await.map_err(lost)?);
-        let result = drive(inner, peer, space, session, reader, writer, Some(&turn)).await;
-        drop(turn);
+        let result = drive(inner, peer, space, session, reader, writer, &hold).await;
+        let given_up = hold.lease.is_some_and(|lease| lease.lost.is_cancelled());
+        drop(hold);
         match result {
-            Err(SyncError::Superseded) if attempt < ATTEMPTS => {}
+            Err(SyncError::Superseded) if attempt < ATTEMPTS && !given_up => {}
             Err(SyncError::Ended(error)) if attempt < ATTEMPTS => match error.code {
                 ErrorCode::Superseded => tokio::task::yield_now().await,
                 ErrorCode::Busy => tokio::time::sleep(BUSY).await,
@@ -101,11 +171,17 @@ pub(crate) async fn open(
 }
 
 /// What a session is to know beforehand.
-fn terms(peer: &Peer, space: SpaceId, arcs: ArcSet, peer_count: u64) -> Result<Terms, SyncError> {
+fn terms(
+    peer: &Peer,
+    space: SpaceId,
+    arcs: ArcSet,
+    peer_count: u64,
+    flow: Flow,
+) -> Result<Terms, SyncError> {
     let mut nonce = [0; 8];
     getrandom::fill(&mut nonce).map_err(lost)?;
     let (max_wants, limits, link) = (peer.max_wants(), peer.work(), peer.link());
-    Ok(Terms { space, arcs, max_wants, peer_count, nonce, limits, link })
+    Ok(Terms { space, arcs, max_wants, peer_count, nonce, limits, link, flow })
 }
 
 /// Answers a session that a peer has opened with `request`.
@@ -126,22 +202,26 @@ pub(crate) async fn answer(
         let text = "there is no such space here, or you have not proven to know it";
         return decline(&mut writer, ErrorMessage::new(ErrorCode::UnknownSpace, text)).await;
     };
-    let turn = match peer.slot(space.id()).answer(&inner.id, &peer.id) {
-        Ok(turn) => turn,
+    let flow = request.open.as_ref().map_or(Flow::Both, |open| open.flow);
+    // Held to the end.
+    let place = match place(inner, peer, &space, flow) {
+        Ok(place) => place,
         Err(code) => {
-            let text = "another session of this space with you is under way";
+            let text = "another session of this space is under way";
             let error = ErrorMessage { retry_after: BUSY, ..ErrorMessage::new(code, text) };
             return decline(&mut writer, error).await;
         }
     };
+    let hold = Hold { bringing: place.bringing, ..Hold::default() };
     let local = space.local();
     let arcs = local.store.union(&local.target);
+    let takes = if local.full { Flow::ToAlice } else { Flow::Both };
     // He who answers lists no more than she does.
-    let terms = match terms(peer, space.id(), arcs, 0) {
+    let terms = match terms(peer, space.id(), arcs, 0, takes) {
         Ok(terms) => terms,
         Err(error) => {
-            decline(&mut writer, ErrorMessage::new(ErrorCode::Busy, error.to_string())).await;
-            return drop(turn);
+            return decline(&mut writer, ErrorMessage::new(ErrorCode::Busy, error.to_string()))
+                .await;
         }
     };
     let (now, store, work) = (inner.now(), space.store.clone(), terms.limits.work);
@@ -153,7 +233,7 @@ pub(crate) async fn answer(
     let result = match session {
         Ok(session) => {
             let session = Timed { session, computing: started.elapsed() };
-            drive(inner, peer, &space, session, reader, writer, None).await
+            drive(inner, peer, &space, session, reader, writer, &hold).await
         }
         Err(error) => {
             let (told, error) = judge(error);
@@ -163,9 +243,37 @@ pub(crate) async fn answer(
             Err(error)
         }
     };
-    drop(turn);
+    drop((hold, place.turn, place.permit));
     // Whoever opened it sees to the next attempt.
     let _ = note(inner, peer, &space, result);
+}
+
+/// What a session that a peer has opened takes while it runs.
+#[derive(Default)]
+struct Place {
+    turn: Option<Turn>,
+    permit: Option<OwnedSemaphorePermit>,
+    bringing: Option<Bringing>,
+}
+
+/// Takes a place for a session that a peer opens, or says why there is none.
+fn place(
+    inner: &Inner,
+    peer: &Arc<Peer>,
+    space: &Arc<SpaceState>,
+    flow: Flow,
+) -> Result<Place, ErrorCode> {
+    if flow == Flow::ToAlice {
+        let permit = peer.fetching.clone().try_acquire_owned().map_err(|_| ErrorCode::Busy)?;
+        return Ok(Place { permit: Some(permit), ..Place::default() });
+    }
+    // What it has and is lacking here, is fetched from here, and from others too.
+    if fill::wants(inner, peer, space) {
+        return Err(ErrorCode::Busy);
+    }
+    let bringing = space.try_bring(peer).map_err(|_| ErrorCode::Busy)?;
+    let turn = peer.slot(space.id()).answer(&inner.id, &peer.id)?;
+    Ok(Place { turn: Some(turn), bringing, permit: None })
 }
 
 async fn decline(writer: &mut FrameWriter, error: ErrorMessage) {
@@ -184,7 +292,7 @@ fn note(
     let (at, space) = (Instant::now(), state.id());
     let outcome = result.as_ref().map_err(ToString::to_string).cloned();
     if let Ok(report) = &result {
-        if report.in_sync() {
+        if report.in_sync() && report.flow == Flow::Both && report.arcs == state.shared_with(peer) {
             peer.holds_the_same(state);
         }
         if report.comparison.as_ref().is_some_and(|comparison| comparison.repaired) {
@@ -193,6 +301,8 @@ fn note(
     }
     lock(&peer.last_sync).insert(space, LastSync { at, outcome });
     match &result {
+        // The others have fetched a piece, or given what they could.
+        Ok(report) if report.in_sync() && report.flow != Flow::Both => {}
         Ok(report) if report.in_sync() => {
             let report = report.clone();
             inner.emit(Event::InSync { space, peer: peer.id, report });
@@ -202,6 +312,8 @@ fn note(
             let reason = format!("{rejected} aspects could not be believed, {gone} were gone");
             inner.emit(Event::SyncFailed { space, peer: peer.id, reason });
         }
+        // Another session does what this one was to do.
+        Err(SyncError::Superseded) => {}
         Err(error) => {
             if let SyncError::Peer(fault) = error {
                 inner.fault(peer, &fault.to_string());
@@ -229,7 +341,7 @@ async fn complete(
         None => drop(lock(&inner.bookmarks).remove(&key)),
     }
     let held = space.store.held();
-    if !report.constrained && report.in_sync() {
+    if report.took() && !report.constrained && report.in_sync() {
         let theirs = peer.space(&space.id()).map(|theirs| theirs.store).unwrap_or_default();
         let shown = report.arcs.intersect(&theirs).intersect(&space.store.target());
         let now = held.union(&shown);
@@ -254,7 +366,7 @@ fn judge(error: SessionError<StoreError>) -> (Option<ErrorMessage>, SyncError) {
         SessionError::Store(error) => (Some(store_failed()), error.into()),
         SessionError::UnknownPosition => declined(ErrorCode::UnknownPosition, &error),
         SessionError::TooCostly => declined(ErrorCode::TooCostly, &error),
-        SessionError::OtherArcs => declined(ErrorCode::Busy, &error),
+        SessionError::OtherArcs | SessionError::Full => declined(ErrorCode::Busy, &error),
     }
 }
 
@@ -287,7 +399,7 @@ struct Timed {
     computing: Duration,
 }
 
-/// Drives a session to its end. `turn` is ours where we have opened it.
+/// Drives a session to its end.
 ///
 /// What is queued for the writer is bounded by the protocol's windows, so the queue itself needs no
 /// bound, and reading never waits for writing.
@@ -298,7 +410,7 @@ async fn drive(
     timed: Timed,
     mut reader: FrameReader,
     writer: FrameWriter,
-    turn: Option<&Turn>,
+    hold: &Hold<'_>,
 ) -> Result<Report, SyncError> {
     let (writes, mut queued) = mpsc::unbounded_channel();
     let (answered, mut answers) = mpsc::unbounded_channel();
@@ -343,9 +455,7 @@ async fn drive(
             tokio::select! {
                 message = reader.next(), if reading && ingest.has_room() => match message {
                     Ok(Some(message)) => {
-                        if !matches!(message, Message::Error(_)) {
-                            turn.inspect(|turn| turn.running());
-                        }
+                        hold.moved(&message);
                         break Input::Received(message);
                     }
                     Ok(None) => {
@@ -368,6 +478,7 @@ async fn drive(
                         break Input::Stored(stored.count);
                     }
                     Err(error) => {
+                        inner.not_stored(&error);
                         let _ = writes.send(Write::Message(store_failed().into()));
                         let _ = writes.send(Write::Finish);
                         tell(writer, writing).await;
@@ -382,7 +493,7 @@ async fn drive(
                         return Err(last_words(&mut reader).await.unwrap_or(error));
                     }
                 }
-                () = superseded(turn) => return Err(SyncError::Superseded),
+                () = hold.lost() => return Err(SyncError::Superseded),
                 () = peer.gone.cancelled() => return Err(lost("the connection is closed")),
                 () = tokio::time::sleep_until(until) => {
                     let before = std::mem::replace(&mut moved, reader.moved());
@@ -432,13 +543,6 @@ async fn last_words(reader: &mut FrameReader) -> Option<SyncError> {
         None
     };
     tokio::time::timeout(Duration::from_secs(1), read).await.ok().flatten()
-}
-
-async fn superseded(turn: Option<&Turn>) {
-    match turn {
-        Some(turn) => turn.superseded.cancelled().await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Writes what the session wants sent, in order, reading aspects from the store as the stream takes
@@ -537,6 +641,12 @@ async fn read_aspects(
             }
             found => found?,
         };
+        // Where this node has come to remove them, the peer would not store them any more.
+        let cutoff = space.store.cutoff();
+        let found: Vec<_> = found
+            .into_iter()
+            .map(|found: Option<Aspect>| found.filter(|aspect| aspect.published() >= cutoff))
+            .collect();
         let gone = keys.iter().zip(&found).filter(|(_, found)| found.is_none());
         let gone = gone.map(|(key, _)| *key).collect();
         Ok((found.into_iter().flatten().collect(), gone))

@@ -7,10 +7,10 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use arcwise::{Config, EntryAddress, NewAspect, Node};
+//! use arcwise::{Config, EntryAddress, Limits, NewAspect, Node};
 //!
 //! let node = Node::open(Config::new("data/alice")).await?;
-//! let space = node.create_space("notes").await?;
+//! let space = node.create_space("notes", Limits::default()).await?;
 //! println!("others join with: {}", node.ticket(&space.id()).unwrap());
 //!
 //! let entry = EntryAddress([7; 32]);
@@ -32,6 +32,7 @@ mod connection;
 mod dial;
 mod error;
 mod event;
+mod fill;
 mod frame;
 mod gossip;
 mod identity;
@@ -41,15 +42,16 @@ mod peer;
 mod request;
 mod space;
 mod ticket;
+mod upkeep;
 
 pub use arcwise_proto::{
     ArcSet, Aspect, AspectHash, AspectKey, EntryAddress, Location, NodeId, RingArc, SpaceId, Time,
     limits::{MAX_ASPECT_DATA, MAX_DIRECT},
     reconcile::exchange::{Method, Report as Comparison},
-    session::{Report, Role},
+    session::{Flow, Report, Role},
     wire::Kind,
 };
-pub use arcwise_store::{CheckReport, Damage, SpaceStats, StoreError};
+pub use arcwise_store::{CheckReport, Damage, Limits, SpaceStats, StoreError, StoreStats};
 pub use config::Config;
 pub use error::{CreateError, JoinError, OpenError, RequestError, SyncError};
 pub use event::{Direction, Event, Frame, Source};

@@ -5,12 +5,15 @@ use std::{
     net::SocketAddr,
     ops::Deref,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use arcwise_proto::{ArcSet, AspectKey, AuthorKey, NodeId, SpaceId, Time, session::LocalSpace};
-use arcwise_store::{CheckReport, Store, StoreError};
+use arcwise_store::{CheckReport, Limits, Store, StoreError, StoreStats};
 use iroh::{
     Endpoint, RelayMode, RelayUrl, SecretKey,
     endpoint::{QuicTransportConfig, VarInt, presets},
@@ -30,11 +33,13 @@ use crate::{
     dial::PeerRecord,
     error::{CreateError, JoinError, OpenError, RequestError},
     event::Source,
+    fill,
     gossip::Bookmark,
     identity,
     ingest::blocking,
     peer::{Peer, PingRequest, lock},
     space::SpaceState,
+    upkeep,
 };
 
 /// Events that a slow receiver may fall behind before it loses some.
@@ -93,6 +98,10 @@ pub(crate) struct Inner {
     pub(crate) known: Mutex<BTreeMap<NodeId, PeerRecord>>,
     pub(crate) dialing: Mutex<BTreeMap<NodeId, Arc<Notify>>>,
     pub(crate) dials: Semaphore,
+    /// Wakes what tidies up.
+    pub(crate) upkeep: Notify,
+    /// Bytes of aspects removed since the store was compacted.
+    pub(crate) removed: AtomicU64,
     pub(crate) bookmarks: Mutex<BTreeMap<(NodeId, SpaceId), Bookmark>>,
     pub(crate) stop: CancellationToken,
     pub(crate) frames: broadcast::Sender<Frame>,
@@ -189,6 +198,8 @@ impl Node {
             known: Mutex::default(),
             dialing: Mutex::default(),
             dials: Semaphore::new(MAX_HANDSHAKES),
+            upkeep: Notify::new(),
+            removed: AtomicU64::new(0),
             bookmarks: Mutex::default(),
             stop: stop.clone(),
             frames: broadcast::Sender::new(EVENTS),
@@ -196,6 +207,11 @@ impl Node {
             tasks: TaskTracker::new(),
             started: (Instant::now(), crate::space::wall_clock()),
         });
+        // Nothing that has expired is taken, from the beginning.
+        for space in &*lock(&inner.spaces) {
+            upkeep::expire(space);
+        }
+        inner.spawn(upkeep::run(inner.clone()));
         inner.spawn(accept(inner.clone()));
         inner.dial_known()?;
         Ok(Node { running: Running { inner, _guard: Arc::new(stop.drop_guard()) } })
@@ -216,15 +232,16 @@ impl Node {
         self.running.frames.subscribe()
     }
 
-    /// Makes a new space, which this node holds in full.
+    /// Makes a new space, which this node holds in full. Its longest age is the space's for good, and
+    /// goes to others with the ticket; how many bytes it may hold here can be changed.
     ///
     /// # Errors
     /// See [`CreateError`].
-    pub async fn create_space(&self, name: &str) -> Result<Space, CreateError> {
+    pub async fn create_space(&self, name: &str, limits: Limits) -> Result<Space, CreateError> {
         let mut id = [0; 32];
         getrandom::fill(&mut id).map_err(|error| CreateError::Random(error.to_string()))?;
         let (target, held) = (ArcSet::full(), ArcSet::full());
-        Ok(self.add_space(SpaceId(id), name, target, held).await?)
+        Ok(self.add_space(SpaceId(id), name, target, held, limits).await?)
     }
 
     /// Joins the space of a ticket and connects to the node that made it. A space that this node is
@@ -241,7 +258,8 @@ impl Node {
             Some(space) => space,
             None => {
                 let (target, held) = (ArcSet::full(), ArcSet::empty());
-                self.add_space(ticket.space, &ticket.name, target, held).await?
+                let limits = Limits { max_bytes: None, max_age: ticket.max_age };
+                self.add_space(ticket.space, &ticket.name, target, held, limits).await?
             }
         };
         let record = PeerRecord::new(ticket.addresses.clone(), ticket.relays.clone());
@@ -257,19 +275,41 @@ impl Node {
         name: &str,
         target: ArcSet,
         held: ArcSet,
+        limits: Limits,
     ) -> Result<Space, StoreError> {
         let (inner, name) = (self.running.inner(), name.to_owned());
         let state = blocking(move || {
-            let store = inner.store.create_space(&id, &name, target, held)?;
+            let store = inner.store.create_space(&id, &name, target, held, limits)?;
             let mut spaces = lock(&inner.spaces);
             let number = spaces.iter().map(|space| space.number).max().unwrap_or(0) + 1;
             let state = SpaceState::new(store, number);
+            upkeep::expire(&state);
             spaces.push(state.clone());
             Ok::<_, StoreError>(state)
         })
         .await?;
         self.running.spaces_changed();
         Ok(Space { state, node: self.running.clone() })
+    }
+
+    /// Leaves a space and deletes all that is held of it, for good; the disk gets it back by and by.
+    /// False where this node is not in it.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub async fn delete_space(&self, id: &SpaceId) -> Result<bool, StoreError> {
+        let Some(space) = self.running.space(id) else { return Ok(false) };
+        let (store, id) = (self.running.store.clone(), *id);
+        blocking(move || store.delete_space(&id)).await?;
+        lock(&self.running.spaces).retain(|space| space.id() != id);
+        for peer in lock(&self.running.peers).values() {
+            peer.spaces.send_modify(|spaces| drop(spaces.remove(&id)));
+        }
+        lock(&self.running.bookmarks).retain(|(_, space), _| *space != id);
+        self.running.removed.fetch_add(space.store.stats().bytes, Ordering::Relaxed);
+        self.running.spaces_changed();
+        self.running.upkeep.notify_one();
+        Ok(true)
     }
 
     /// A space that this node is in.
@@ -294,7 +334,9 @@ impl Node {
         addresses.sort();
         addresses.dedup();
         let relays = address.relay_urls().cloned().collect();
-        Some(Ticket { space: space.id(), name: space.name(), node: self.id(), addresses, relays })
+        let max_age = space.state.store.limits().max_age;
+        let (node, name) = (self.id(), space.name());
+        Some(Ticket { space: space.id(), name, node, addresses, relays, max_age })
     }
 
     /// The UDP addresses this node listens on.
@@ -332,6 +374,26 @@ impl Node {
         blocking(move || store.free_space()).await
     }
 
+    /// What the store holds, and what it takes on the disk.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub async fn store_stats(&self) -> Result<StoreStats, StoreError> {
+        let store = self.running.store.clone();
+        blocking(move || store.stats()).await
+    }
+
+    /// Gives the disk back what was removed. The node does it by itself after much was removed;
+    /// everything else goes on meanwhile.
+    ///
+    /// # Errors
+    /// Where the disk fails, or has no room for what is rewritten.
+    pub async fn compact_store(&self) -> Result<(), StoreError> {
+        let store = self.running.store.clone();
+        self.running.removed.store(0, Ordering::Relaxed);
+        blocking(move || store.compact()).await
+    }
+
     /// Reads the whole store and says what in it is not as it was written. Everything else goes on
     /// meanwhile.
     ///
@@ -352,7 +414,7 @@ impl Node {
         let given_up = blocking(move || store.give_up(&report)).await?;
         self.running.spaces_changed();
         for space in &*lock(&self.running.spaces) {
-            space.changes.send_modify(|changes| *changes += 1);
+            space.changed();
         }
         Ok(given_up)
     }
@@ -413,7 +475,7 @@ impl Inner {
             return;
         }
         if let Some(state) = self.space(&space) {
-            state.changes.send_modify(|changes| *changes += 1);
+            state.changed();
         }
         self.emit(Event::Stored { space, keys, source });
     }
@@ -458,6 +520,9 @@ impl Inner {
         let current = peers.get(&peer.id).is_some_and(|current| Arc::ptr_eq(current, peer));
         if current {
             peers.remove(&peer.id);
+            for space in &*lock(&self.spaces) {
+                fill::gone(space, &peer.id);
+            }
             self.connected.send_if_modified(|connected| connected.remove(&peer.id));
         }
         current

@@ -15,13 +15,17 @@ use arcwise_proto::{
     wire::ErrorCode,
 };
 use iroh::{TransportAddr, endpoint::Connection};
-use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{broadcast::PushQueue, event::Frame, space::SpaceState};
 
 /// How long a message about a space waits for the space's handshake, which travels on another stream.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Sessions in which a peer only fetches, at a time. A guess: each has two pieces of a megabyte in
+/// memory.
+const MAX_FETCHING: usize = 4;
 
 pub(crate) struct Peer {
     pub(crate) id: NodeId,
@@ -38,6 +42,8 @@ pub(crate) struct Peer {
     same: Mutex<BTreeMap<SpaceId, Instant>>,
     work: Mutex<WorkBudget>,
     pub(crate) pushes: PushQueue,
+    /// For sessions in which it only fetches.
+    pub(crate) fetching: Arc<Semaphore>,
     pub(crate) pings: mpsc::Sender<PingRequest>,
     pub(crate) frames: broadcast::Sender<Frame>,
     /// Ends every task of the connection.
@@ -113,6 +119,7 @@ impl Peer {
             same: Mutex::default(),
             work: Mutex::new(WorkBudget::new()),
             pushes: PushQueue::default(),
+            fetching: Arc::new(Semaphore::new(MAX_FETCHING)),
             pings,
             frames,
             gone,

@@ -10,19 +10,21 @@ use arcwise_proto::{
     limits::MAX_DIRECT,
     session::{Digest, Holdings, LocalSpace, PeerSpace, Report, shared_arcs},
 };
-use arcwise_store::{SpaceStats, StoreError};
+use arcwise_store::{Keep, Limits, SpaceStats, StoreError};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
     broadcast,
     error::{RequestError, SyncError},
-    event::Source,
-    gossip,
+    event::{Event, Source},
+    fill::Intake,
+    gossip::{self, Purpose},
     ingest::{blocking, store},
     node::{Inner, Running},
-    peer::lock,
+    peer::{Peer, lock},
     request::{self, DirectMessage},
+    upkeep,
 };
 
 /// How many messages may wait for an application that is slow to take them.
@@ -34,8 +36,12 @@ pub(crate) struct SpaceState {
     /// This node's number for it on every connection, from 1.
     pub(crate) number: u32,
     pub(crate) direct: Mutex<Option<mpsc::Sender<DirectMessage>>>,
-    /// Moves on whenever something was stored.
+    /// Moves on whenever something was stored or removed.
     pub(crate) changes: watch::Sender<u64>,
+    /// What is coming.
+    pub(crate) intake: Intake,
+    /// Why nothing is taken now, for want of room.
+    pub(crate) full: Mutex<Option<String>>,
 }
 
 impl SpaceState {
@@ -45,6 +51,8 @@ impl SpaceState {
             number,
             direct: Mutex::default(),
             changes: watch::Sender::default(),
+            intake: Intake::default(),
+            full: Mutex::default(),
         })
     }
 
@@ -71,7 +79,24 @@ impl SpaceState {
             target: self.store.target(),
             count: stats.count,
             bytes: stats.bytes,
+            full: self.is_full(),
         }
+    }
+
+    /// Whether nothing is taken now, for want of room.
+    pub(crate) fn is_full(&self) -> bool {
+        lock(&self.full).is_some()
+    }
+
+    /// Where this node and a peer both take; nothing where the peer is not in the space.
+    pub(crate) fn shared_with(&self, peer: &Peer) -> ArcSet {
+        let theirs = peer.space(&self.id());
+        theirs.map_or_else(ArcSet::empty, |theirs| shared_arcs(&self.local(), &theirs))
+    }
+
+    /// Something was stored or removed.
+    pub(crate) fn changed(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
     }
 }
 
@@ -111,6 +136,11 @@ pub struct SpaceStatus {
     pub held: ArcSet,
     /// What the node fills towards.
     pub target: ArcSet,
+    /// How much it may hold.
+    pub limits: Limits,
+    /// Why the node takes nothing new now, for people: there is no room. It goes on serving, and takes
+    /// again by itself once there is.
+    pub full: Option<String>,
     /// How many connected peers are in it.
     pub peers: usize,
 }
@@ -144,6 +174,8 @@ impl Space {
             stats: self.state.store.stats(),
             held: self.state.store.held(),
             target: self.state.store.target(),
+            limits: self.state.store.limits(),
+            full: lock(&self.state.full).clone(),
             peers,
         }
     }
@@ -168,7 +200,11 @@ impl Space {
             let stored = store(&state.store, aspects)?;
             Ok::<_, PublishError>((keys, stored))
         };
-        let (keys, stored) = blocking(work).await?;
+        let (keys, stored) = blocking(work).await.inspect_err(|error| {
+            if let PublishError::Store(error) = error {
+                self.node.not_stored(error);
+            }
+        })?;
         if !stored.new.is_empty() {
             broadcast::push(&self.node, stored.space, &stored.new, None);
             self.node.stored(stored.space, stored.new_keys(), Source::Local);
@@ -249,7 +285,42 @@ impl Space {
     /// See [`SyncError`]. What was stored before stays.
     pub async fn sync(&self, peer: NodeId, options: SyncOptions) -> Result<Report, SyncError> {
         let peer = self.node.peer(&peer).ok_or(SyncError::NotConnected)?;
-        gossip::open(&self.node.inner(), &peer, &self.state, options).await
+        gossip::open(&self.node.inner(), &peer, &self.state, Purpose::Compare(options)).await
+    }
+
+    /// Sets how many bytes of aspects' encodings the space may hold here; `None` for any number. What is
+    /// held stays, also where it is more. At the limit the node takes nothing new, and goes on serving.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub async fn set_max_bytes(&self, max_bytes: Option<u64>) -> Result<(), StoreError> {
+        let state = self.state.clone();
+        let limits = Limits { max_bytes, ..state.store.limits() };
+        blocking(move || state.store.set_limits(limits)).await?;
+        self.node.upkeep.notify_one();
+        Ok(())
+    }
+
+    /// Sets which part of the ring the node holds or fills, and removes what is held outside it, for good;
+    /// gives how many aspects. Nobody is asked whether there are other copies. Where it is cut short, it
+    /// can be done again.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub async fn set_arc(&self, arc: ArcSet) -> Result<u64, StoreError> {
+        let (state, target) = (self.state.clone(), arc.clone());
+        // The claim goes first: at no moment is more claimed than held.
+        blocking(move || {
+            state.store.set_held(state.store.held().intersect(&target))?;
+            state.store.set_target(target)
+        })
+        .await?;
+        self.node.emit(Event::ArcChanged { space: self.id() });
+        self.node.spaces_changed();
+        let keep = Keep { arcs: arc, published_since: Time::ZERO };
+        let removed = upkeep::sweep(&self.node, &self.state, &keep).await?;
+        self.node.upkeep.notify_one();
+        Ok(removed)
     }
 
     /// Sends a message to a connected peer's application and waits for the reply.

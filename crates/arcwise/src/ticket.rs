@@ -4,6 +4,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     str::FromStr,
+    time::Duration,
 };
 
 use arcwise_proto::{NodeId, SpaceId};
@@ -22,7 +23,8 @@ const MAX_NAME: usize = 255;
 /// length of the name 1, name, number of addresses 1, addresses, and 4 bytes of BLAKE3
 /// `derive_key("arcwise 1 ticket", everything before)`. An address is 4 and an IPv4 address and a
 /// port, 6 and an IPv6 address and a port (big-endian), or 1, a length (2 bytes, big-endian) and the
-/// URL of a relay.
+/// URL of a relay. Where the space does not keep aspects for ever, their longest age stands before the
+/// check bytes, in microseconds (8 bytes, big-endian).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ticket {
     /// The space.
@@ -35,6 +37,8 @@ pub struct Ticket {
     pub addresses: Vec<SocketAddr>,
     /// Relays it can be reached through.
     pub relays: Vec<RelayUrl>,
+    /// How long the space keeps what is published; `None` for ever.
+    pub max_age: Option<Duration>,
 }
 
 /// Why text is not a ticket.
@@ -86,6 +90,9 @@ impl fmt::Display for Ticket {
             out.push(1);
             out.extend((url.len() as u16).to_be_bytes());
             out.extend(url);
+        }
+        if let Some(age) = self.max_age {
+            out.extend(u64::try_from(age.as_micros()).unwrap_or(u64::MAX).to_be_bytes());
         }
         out.extend(check(&out));
         write!(f, "{PREFIX}{}", BASE32_NOPAD.encode(&out).to_ascii_lowercase())
@@ -162,7 +169,11 @@ fn read(mut body: &[u8]) -> Option<Ticket> {
         };
         addresses.push(SocketAddr::new(address, u16::from_be_bytes(array(body)?)));
     }
-    body.is_empty().then_some(Ticket { space, name, node, addresses, relays })
+    let max_age = match body.is_empty() {
+        true => None,
+        false => Some(Duration::from_micros(u64::from_be_bytes(array(body)?))),
+    };
+    body.is_empty().then_some(Ticket { space, name, node, addresses, relays, max_age })
 }
 
 #[cfg(test)]
@@ -176,6 +187,7 @@ mod tests {
             node: NodeId([0x22; 32]),
             addresses: vec!["127.0.0.1:4433".parse().unwrap(), "[::1]:9".parse().unwrap()],
             relays: vec!["https://relay.example./".parse().unwrap()],
+            max_age: None,
         }
     }
 
@@ -185,6 +197,8 @@ mod tests {
         assert_eq!(text.parse(), Ok(ticket()));
         assert_eq!(format!("  {}\n", text.to_uppercase()).parse(), Ok(ticket()));
         assert!(!format!("{:?}", ticket()).contains("1111"));
+        let aging = Ticket { max_age: Some(Duration::from_secs(86_400)), ..ticket() };
+        assert_eq!(aging.to_string().parse(), Ok(aging));
     }
 
     #[test]

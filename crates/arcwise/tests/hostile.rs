@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use arcwise::{Config, EntryAddress, Event, NewAspect, Node, SpaceId};
+use arcwise::{Config, EntryAddress, Event, Limits, NewAspect, Node, SpaceId};
 use arcwise_proto::{
     ArcSet, Aspect, AuthorKey, Time,
     session::{Binding, Position},
@@ -90,7 +90,17 @@ impl Stranger {
         self.say(self.hello(&[space])).await;
         let tag = self.binding().our_tag(&space);
         let (store, target, query) = (ArcSet::full(), ArcSet::full(), ArcSet::full());
-        self.say(Handshake { tag, space: 9, store, target, query, count: 0, bytes: 0 }).await;
+        self.say(Handshake {
+            tag,
+            space: 9,
+            store,
+            target,
+            query,
+            count: 0,
+            bytes: 0,
+            full: false,
+        })
+        .await;
         assert!(matches!(read(&mut self.recv).await, Some(Message::Hello(_))));
         assert!(matches!(read(&mut self.recv).await, Some(Message::Handshake(_))));
     }
@@ -127,7 +137,14 @@ async fn fault(events: &mut Receiver<Event>) -> String {
 fn opening(space: u32) -> ArcRequest {
     let position = Position { epoch: 1, count: 0 };
     let (arcs, published_since, stored_after) = (ArcSet::full(), None, None);
-    let open = Some(Open { space, arcs, published_since, stored_after, position: Some(position) });
+    let open = Some(Open {
+        space,
+        arcs,
+        published_since,
+        stored_after,
+        position: Some(position),
+        flow: Default::default(),
+    });
     ArcRequest { open, body: Body::List(Page { keys: Vec::new(), through: None }) }
 }
 
@@ -189,7 +206,7 @@ async fn a_version_from_the_future_is_refused_in_words() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_not_proven_to_know_a_space_gets_nothing_of_it() {
     let (_folder, node) = node().await;
-    let space = node.create_space("secret").await.unwrap();
+    let space = node.create_space("secret", Limits::default()).await.unwrap();
     let entry = EntryAddress([1; 32]);
     let new = NewAspect { entry, kind: 1, data: "secret".into(), signed: true };
     space.publish(vec![new]).await.unwrap();
@@ -221,7 +238,7 @@ async fn who_has_not_proven_to_know_a_space_gets_nothing_of_it() {
 async fn a_liar_inside_a_space_harms_nobody_else() {
     let (_folder, node) = node().await;
     let (_other, good) = self::node().await;
-    let space = node.create_space("shared").await.unwrap();
+    let space = node.create_space("shared", Limits::default()).await.unwrap();
     let entry = EntryAddress([1; 32]);
     let new = |text: &'static str| NewAspect { entry, kind: 1, data: text.into(), signed: true };
     space.publish(vec![new("one"), new("two")]).await.unwrap();

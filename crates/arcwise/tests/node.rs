@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use arcwise::{
-    AspectHash, AspectKey, Config, EntryAddress, Event, JoinError, Method, NewAspect, Node,
+    AspectHash, AspectKey, Config, EntryAddress, Event, JoinError, Limits, Method, NewAspect, Node,
     OpenError, RequestError, Source, Space, SyncError, SyncOptions,
 };
 use tempfile::TempDir;
@@ -66,7 +66,7 @@ async fn in_sync(events: &mut Receiver<Event>) -> arcwise::Report {
 async fn two_nodes_converge_and_what_is_new_is_pushed() {
     let (a, b) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (alice, bob) = (open(&a).await, open(&b).await);
-    let here = alice.create_space("test").await.unwrap();
+    let here = alice.create_space("test", Limits::default()).await.unwrap();
     here.publish(aspects(0..3000)).await.unwrap();
 
     let (mut heard, mut bobs) = (alice.events(), bob.events());
@@ -122,7 +122,7 @@ async fn two_nodes_converge_and_what_is_new_is_pushed() {
 async fn all_see_that_they_hold_the_same() {
     let (a, b) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (alice, bob) = (open(&a).await, open(&b).await);
-    let here = alice.create_space("test").await.unwrap();
+    let here = alice.create_space("test", Limits::default()).await.unwrap();
     here.publish(aspects(0..1000)).await.unwrap();
     let mut bobs = bob.events();
     let there = bob.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
@@ -157,7 +157,7 @@ async fn a_full_disk_is_told() {
     let mut config = Config::new(b.path()).loopback();
     config.store.min_free = u64::MAX;
     let bob = Node::open(config).await.unwrap();
-    let here = alice.create_space("test").await.unwrap();
+    let here = alice.create_space("test", Limits::default()).await.unwrap();
     here.publish(aspects(0..1000)).await.unwrap();
 
     let (mut alices, mut bobs) = (alice.events(), bob.events());
@@ -177,7 +177,7 @@ async fn a_full_disk_is_told() {
 async fn a_restarted_node_is_found_again_and_catches_up() {
     let (a, b) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (alice, bob) = (open(&a).await, open(&b).await);
-    let here = alice.create_space("test").await.unwrap();
+    let here = alice.create_space("test", Limits::default()).await.unwrap();
     let mut bobs = bob.events();
     let there = bob.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
     in_sync(&mut bobs).await;
@@ -207,7 +207,7 @@ async fn news_travels_through_a_node_in_between() {
     let folders: Vec<TempDir> = (0..3).map(|_| TempDir::new().unwrap()).collect();
     let (alice, bob, carol) =
         (open(&folders[0]).await, open(&folders[1]).await, open(&folders[2]).await);
-    let here = alice.create_space("test").await.unwrap();
+    let here = alice.create_space("test", Limits::default()).await.unwrap();
     let (mut bobs, mut carols) = (bob.events(), carol.events());
     bob.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
     in_sync(&mut bobs).await;
@@ -226,10 +226,10 @@ async fn news_travels_through_a_node_in_between() {
 async fn who_does_not_know_the_space_learns_nothing() {
     let folders: Vec<TempDir> = (0..2).map(|_| TempDir::new().unwrap()).collect();
     let (alice, eve) = (open(&folders[0]).await, open(&folders[1]).await);
-    let secret = alice.create_space("secret").await.unwrap();
+    let secret = alice.create_space("secret", Limits::default()).await.unwrap();
     secret.publish(aspects(0..10)).await.unwrap();
     // Eve has the address, and a ticket to a space of her own that leads there.
-    let own = eve.create_space("own").await.unwrap();
+    let own = eve.create_space("own", Limits::default()).await.unwrap();
     let mut ticket = alice.ticket(&secret.id()).unwrap();
     ticket.space = own.id();
     let mut eves = eve.events();
@@ -247,7 +247,7 @@ async fn who_does_not_know_the_space_learns_nothing() {
 async fn queries_and_messages_are_answered() {
     let folders: Vec<TempDir> = (0..2).map(|_| TempDir::new().unwrap()).collect();
     let (alice, bob) = (open(&folders[0]).await, open(&folders[1]).await);
-    let here = alice.create_space("test").await.unwrap();
+    let here = alice.create_space("test", Limits::default()).await.unwrap();
     let mut bobs = bob.events();
     let there = bob.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
     in_sync(&mut bobs).await;
@@ -279,7 +279,7 @@ async fn queries_and_messages_are_answered() {
 async fn both_may_open_at_once() {
     let folders: Vec<TempDir> = (0..2).map(|_| TempDir::new().unwrap()).collect();
     let (alice, bob) = (open(&folders[0]).await, open(&folders[1]).await);
-    let here = alice.create_space("test").await.unwrap();
+    let here = alice.create_space("test", Limits::default()).await.unwrap();
     let mut bobs = bob.events();
     let there = bob.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
     in_sync(&mut bobs).await;
@@ -294,7 +294,7 @@ async fn both_may_open_at_once() {
 async fn large_aspects_and_one_hot_entry() {
     let folders: Vec<TempDir> = (0..2).map(|_| TempDir::new().unwrap()).collect();
     let (alice, bob) = (open(&folders[0]).await, open(&folders[1]).await);
-    let here = alice.create_space("test").await.unwrap();
+    let here = alice.create_space("test", Limits::default()).await.unwrap();
     let entry = EntryAddress([3; 32]);
     let large = |n: u8| NewAspect {
         entry,
@@ -322,7 +322,7 @@ async fn one_folder_one_node() {
     let node = open(&folder).await;
     let second = Node::open(Config::new(folder.path()).loopback()).await;
     assert!(matches!(second, Err(OpenError::Store(_))), "{second:?}");
-    let space = node.create_space("test").await.unwrap();
+    let space = node.create_space("test", Limits::default()).await.unwrap();
     let own = node.ticket(&space.id()).unwrap();
     assert!(matches!(node.join(&own).await, Err(JoinError::OwnTicket)));
 

@@ -106,6 +106,24 @@ impl Client {
         json(&self.request(Method::POST, path, (), to_json(body)?).await?)
     }
 
+    /// Posts what is about a space.
+    pub(crate) async fn post_in<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        space: InSpace,
+        body: impl Serialize,
+    ) -> Result<T, Error> {
+        json(&self.request(Method::POST, path, space, to_json(body)?).await?)
+    }
+
+    pub(crate) async fn delete<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        space: InSpace,
+    ) -> Result<T, Error> {
+        json(&self.request(Method::DELETE, path, space, Bytes::new()).await?)
+    }
+
     /// Posts, and reads the answer line by line as it comes.
     pub(crate) async fn post_lines(
         &self,

@@ -37,6 +37,8 @@ pub(crate) enum Code {
     DiskFull,
     /// What is on disk is not what was stored.
     Damaged,
+    /// A limit does not allow more.
+    SpaceFull,
     /// The store failed.
     Store,
     /// The daemon is shutting down.
@@ -60,6 +62,8 @@ impl Code {
     pub(crate) fn of_store(error: &StoreError) -> Self {
         match error {
             StoreError::DiskFull { .. } => Code::DiskFull,
+            StoreError::Full { .. } => Code::SpaceFull,
+            StoreError::SpaceDeleted(_) => Code::NotFound,
             StoreError::SpaceExists(_) => Code::Exists,
             StoreError::Damaged(_) => Code::Damaged,
             StoreError::Engine(error) if io_cause(error).is_some_and(is_full) => Code::DiskFull,
@@ -82,7 +86,7 @@ impl Code {
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::Exists => StatusCode::CONFLICT,
             Code::Forbidden => StatusCode::FORBIDDEN,
-            Code::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+            Code::DiskFull | Code::SpaceFull => StatusCode::INSUFFICIENT_STORAGE,
             Code::NotConnected | Code::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Code::Damaged | Code::Store | Code::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         }

@@ -103,6 +103,15 @@ impl Feed {
                 let (space, name) = self.called(&space);
                 Event::ArcChanged { space, name, held }
             }
+            arcwise::Event::Full { space, reason } => {
+                let (space, name) = self.called(&space);
+                Event::Full { space, name, reason }
+            }
+            arcwise::Event::Room { space } => {
+                let (space, name) = self.called(&space);
+                Event::Room { space, name }
+            }
+            arcwise::Event::StoreStopped { reason } => Event::StoreStopped { reason },
             // Of a later version of the library.
             _ => return,
         };

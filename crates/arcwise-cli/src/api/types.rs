@@ -68,6 +68,11 @@ pub(crate) struct Space {
     pub(crate) held: Arcs,
     /// What the node fills towards.
     pub(crate) target: Arcs,
+    /// How many bytes it may hold here, and for how many seconds; nothing for any number.
+    pub(crate) max_bytes: Option<u64>,
+    pub(crate) keep_seconds: Option<f64>,
+    /// Why nothing new is taken now, where there is no room.
+    pub(crate) full: Option<String>,
     /// Connected peers that are in it.
     pub(crate) peers: usize,
 }
@@ -91,6 +96,30 @@ impl From<&ArcSet> for Arcs {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct NewSpace {
     pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) max_bytes: Option<u64>,
+    #[serde(default)]
+    pub(crate) keep_seconds: Option<f64>,
+}
+
+/// How many bytes a space may hold here.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Limit {
+    pub(crate) max_bytes: Option<u64>,
+}
+
+/// Which part of the ring to hold.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Hold {
+    /// Its share of the ring, from 0 to 1, around the node's own location.
+    pub(crate) fraction: f64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Held {
+    pub(crate) space: Space,
+    /// Aspects that were held outside.
+    pub(crate) removed: u64,
 }
 
 /// Whoever has it can join.
@@ -375,6 +404,46 @@ impl Checked {
     }
 }
 
+/// What the store takes on the disk, in bytes.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct StoreStats {
+    pub(crate) aspects: u64,
+    pub(crate) aspect_bytes: u64,
+    pub(crate) disk: u64,
+    pub(crate) log: u64,
+    /// Of the log, what was removed.
+    pub(crate) removed: u64,
+    pub(crate) index: u64,
+    pub(crate) ids: u64,
+    pub(crate) journals: u64,
+    pub(crate) others: u64,
+    pub(crate) free: u64,
+}
+
+impl From<arcwise::StoreStats> for StoreStats {
+    fn from(stats: arcwise::StoreStats) -> Self {
+        Self {
+            aspects: stats.aspects,
+            aspect_bytes: stats.bytes,
+            disk: stats.disk(),
+            log: stats.log,
+            removed: stats.removed,
+            index: stats.index,
+            ids: stats.ids,
+            journals: stats.journals,
+            others: stats.others,
+            free: stats.free,
+        }
+    }
+}
+
+/// What the store took before it was compacted, and takes now.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Compacted {
+    pub(crate) before: StoreStats,
+    pub(crate) after: StoreStats,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Stopping {
@@ -435,6 +504,21 @@ pub(crate) enum Event {
         space: String,
         name: String,
         held: Arcs,
+    },
+    /// There is no room for more of a space: nothing is taken until there is.
+    Full {
+        space: String,
+        name: String,
+        reason: String,
+    },
+    /// There is room again.
+    Room {
+        space: String,
+        name: String,
+    },
+    /// Nothing is stored until the node is opened again, which the daemon does once there is room.
+    StoreStopped {
+        reason: String,
     },
     /// Whoever reads this was too slow for some.
     Missed {

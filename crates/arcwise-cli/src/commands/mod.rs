@@ -43,6 +43,8 @@ pub(crate) async fn run(command: Command, data: &Path, output: Output) -> anyhow
         Command::Ls { what, space } => files::ls(what, space, context).await,
         Command::Sync(args) => peers::sync(args, &context).await,
         Command::Store(StoreCommand::Check { repair }) => store::check(repair, &context).await,
+        Command::Store(StoreCommand::Stats) => store::stats(&context).await,
+        Command::Store(StoreCommand::Compact) => store::compact(&context).await,
         Command::Peers { ping } => peers::peers(ping, &context).await,
         Command::Demo(args) => match demo::run(args, output).await? {
             true => Ok(Exit::Done),

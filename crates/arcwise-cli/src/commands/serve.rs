@@ -7,7 +7,10 @@ use arcwise::{Config, Node, OpenError};
 use jiff::Zoned;
 use serde::Serialize;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::{
+    io::AsyncWriteExt,
+    sync::broadcast::{Receiver, error::RecvError},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::peers::took;
@@ -36,20 +39,72 @@ pub(super) async fn serve(args: Serve, data: &Path, output: Output) -> anyhow::R
     if let Some(min_free) = args.min_free {
         config.store.min_free = min_free;
     }
-    let node = open(&config, output).await?;
-    let feed = Feed::new(&node);
+    if args.limit.is_some() {
+        config.store.max_bytes = args.limit;
+    }
+    // Where the disk has failed it, the store has to be opened again.
+    while run(&config, data, &stop, output).await? == End::StoreStopped {
+        output.say("There is room: opening the store again.");
+    }
+    Ok(Exit::Done)
+}
+
+/// Why the node does not run any more.
+#[derive(PartialEq, Eq)]
+enum End {
+    Asked,
+    StoreStopped,
+}
+
+/// Runs the node until it is to stop, or its store has stopped and may be opened again.
+async fn run(
+    config: &Config,
+    data: &Path,
+    stop: &CancellationToken,
+    output: Output,
+) -> anyhow::Result<End> {
+    let node = open(config, output).await?;
+    // A request may ask for it too.
+    let stop = stop.child_token();
+    let (feed, events) = (Feed::new(&node), node.events());
     let server = Server::start(&node, data, stop.clone())
         .with_context(|| format!("cannot make the socket for commands in {}", data.display()))?;
 
     // A daemon does not need to be read.
     let _ = greet(&node, data, output);
     let telling = tokio::spawn(tell(feed, output));
-    stop.cancelled().await;
-    output.say("Shutting down.");
+    let end = tokio::select! {
+        () = stop.cancelled() => End::Asked,
+        () = recovered(&node, events, config.store.min_free) => End::StoreStopped,
+    };
+    if end == End::Asked {
+        output.say("Shutting down.");
+    }
     telling.abort();
     let _ = telling.await;
     server.stop(node).await;
-    Ok(Exit::Done)
+    Ok(end)
+}
+
+/// Waits until the store has stopped and there is room on the disk for it to go on. Until then it
+/// serves what it holds.
+async fn recovered(node: &Node, mut events: Receiver<arcwise::Event>, min_free: u64) {
+    /// More than the engine writes at a time.
+    const ROOM: u64 = 64 << 20;
+    const PAUSE: Duration = Duration::from_secs(1);
+    loop {
+        match events.recv().await {
+            Ok(arcwise::Event::StoreStopped { .. }) => break,
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        if node.free_space().await.is_ok_and(|free| free >= min_free.saturating_add(ROOM)) {
+            return;
+        }
+    }
 }
 
 /// The folder holds what lets others into the spaces.
@@ -171,6 +226,11 @@ fn told(event: &Event) -> String {
         Event::ArcChanged { name, held, .. } => {
             format!("holds {} of “{}” now", super::space::share(held), clean(name))
         }
+        Event::Full { name, reason, .. } => {
+            format!("takes nothing new of “{}”: {}", clean(name), clean(reason))
+        }
+        Event::Room { name, .. } => format!("takes what is new of “{}” again", clean(name)),
+        Event::StoreStopped { reason } => format!("stores nothing: {}", clean(reason)),
         Event::Missed { events } => {
             format!("{} not told: too many at a time", count(*events, "event"))
         }

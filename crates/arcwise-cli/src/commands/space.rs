@@ -4,18 +4,20 @@ use indicatif::HumanCount;
 
 use super::Context;
 use crate::{
-    api::{Arcs, NewSpace, Space, SpaceId, Ticket},
+    api::{Arcs, Held, Hold, Limit, NewSpace, Space, SpaceId, Ticket},
     args::{InSpace, SpaceCommand},
     exit::Exit,
     files::printable,
-    output::{bytes, table},
+    output::{bytes, count, table},
 };
 
 pub(super) async fn space(command: SpaceCommand, context: &Context<'_>) -> anyhow::Result<Exit> {
     let Context { client, output, .. } = context;
     match command {
-        SpaceCommand::Create { name } => {
-            let space: Space = client.post("/v1/spaces", NewSpace { name }).await?;
+        SpaceCommand::Create { name, keep, limit } => {
+            let keep_seconds = keep.map(|keep| keep.as_secs_f64());
+            let new = NewSpace { name, max_bytes: limit, keep_seconds };
+            let space: Space = client.post("/v1/spaces", new).await?;
             match output.json {
                 true => output.json(&space)?,
                 false => output.line(&space.fingerprint)?,
@@ -31,6 +33,46 @@ pub(super) async fn space(command: SpaceCommand, context: &Context<'_>) -> anyho
                 output.say(NO_SPACE);
             } else {
                 output.line(listed(&spaces))?;
+            }
+        }
+        SpaceCommand::Limit { limit, space } => {
+            let limit = Limit { max_bytes: limit.0 };
+            let space: Space = client.post_in("/v1/space/limit", space.into(), limit).await?;
+            match output.json {
+                true => output.json(&space)?,
+                false => output.say(format_args!(
+                    "“{}” holds {} of {}.",
+                    printable(space.name.as_bytes()),
+                    bytes(space.bytes),
+                    space.max_bytes.map_or_else(|| "any number".to_owned(), bytes),
+                )),
+            }
+        }
+        SpaceCommand::Arc { share: fraction, drop: _, space } => {
+            let dropping = output.spinner("removing what is outside");
+            let held: Result<Held, _> =
+                client.post_in("/v1/space/arc", space.into(), Hold { fraction }).await;
+            dropping.finish_and_clear();
+            let held = held?;
+            match output.json {
+                true => output.json(&held)?,
+                false => output.say(format_args!(
+                    "“{}” aims at {} now; {} removed.",
+                    printable(held.space.name.as_bytes()),
+                    share(&held.space.target),
+                    count(held.removed, "aspect"),
+                )),
+            }
+        }
+        SpaceCommand::Delete { yes: _, space } => {
+            let gone: Space = client.delete("/v1/space", space.into()).await?;
+            match output.json {
+                true => output.json(&gone)?,
+                false => output.say(format_args!(
+                    "Left “{}” and deleted {} of it here.",
+                    printable(gone.name.as_bytes()),
+                    count(gone.aspects, "aspect"),
+                )),
             }
         }
         SpaceCommand::Id { reveal: _, space } => {

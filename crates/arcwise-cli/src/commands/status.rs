@@ -82,6 +82,15 @@ fn told_space(space: &Space, peers: &[Peer]) -> String {
         count(space.aspects, "aspect"),
         bytes(space.bytes),
     );
+    if let Some(most) = space.max_bytes {
+        text += &format!("; at most {}", bytes(most));
+    }
+    if let Some(keep) = space.keep_seconds {
+        text += &format!("; kept for {}", seconds(keep));
+    }
+    if let Some(reason) = &space.full {
+        text += &format!("\n  TAKES NOTHING NEW: {}", printable(reason.as_bytes()));
+    }
     let mut alone = true;
     for peer in peers {
         let shared = peer.spaces.iter().find(|shared| shared.fingerprint == space.fingerprint);

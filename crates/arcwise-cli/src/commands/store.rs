@@ -2,18 +2,18 @@
 
 use std::{path::Path, time::Instant};
 
-use arcwise::Node;
+use arcwise::{Node, StoreError};
 use arcwise_store::{Options, Store};
 
 use super::Context;
 use crate::{
     api::{
-        Check, Checked,
+        Check, Checked, Compacted, StoreStats,
         client::{Error, shell_word},
     },
     exit::Exit,
     files::printable,
-    output::{Output, bytes, count},
+    output::{Output, bytes, count, table},
 };
 
 /// Checks all of it: through the daemon, or here where none runs.
@@ -34,16 +34,84 @@ pub(super) async fn check(repair: bool, context: &Context<'_>) -> anyhow::Result
 }
 
 async fn check_here(data: &Path, repair: bool) -> anyhow::Result<Checked> {
-    let data = data.to_owned();
-    let work = tokio::task::spawn_blocking(move || {
+    offline(data, move |store| {
         let start = Instant::now();
-        let store = Store::open(&data, Options::default())?;
         let report = store.check()?;
         let checked = Checked::new(&report, start.elapsed());
         let given_up = if repair { store.give_up(&report)? } else { 0 };
         Ok(Checked { given_up, ..checked })
-    });
-    work.await?
+    })
+    .await
+}
+
+pub(super) async fn stats(context: &Context<'_>) -> anyhow::Result<Exit> {
+    let Context { data, client, output } = context;
+    let stats = match client.get("/v1/store", ()).await {
+        Err(Error::NoDaemon(_)) if Node::exists(data) => {
+            offline(data, |store| Ok(store.stats()?.into())).await
+        }
+        stats => stats.map_err(anyhow::Error::from),
+    };
+    let stats: StoreStats = stats?;
+    match output.json {
+        true => output.json(&stats)?,
+        false => output.line(table("<>", &rows(&stats)))?,
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn compact(context: &Context<'_>) -> anyhow::Result<Exit> {
+    let Context { data, client, output } = context;
+    let compacting = output.spinner("compacting the store");
+    let compacted = match client.post("/v1/compact", ()).await {
+        Err(Error::NoDaemon(_)) if Node::exists(data) => {
+            offline(data, |store| {
+                let before = store.stats()?.into();
+                while store.clear()? {}
+                store.compact()?;
+                Ok(Compacted { before, after: store.stats()?.into() })
+            })
+            .await
+        }
+        compacted => compacted.map_err(anyhow::Error::from),
+    };
+    compacting.finish_and_clear();
+    let compacted: Compacted = compacted?;
+    match output.json {
+        true => output.json(&compacted)?,
+        false => output.line(format_args!(
+            "The store took {} and takes {} now.",
+            bytes(compacted.before.disk),
+            bytes(compacted.after.disk)
+        ))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Does something with the store, where no daemon has it open.
+async fn offline<T: Send + 'static>(
+    data: &Path,
+    work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+) -> anyhow::Result<T> {
+    let data = data.to_owned();
+    let work = move || Ok(work(&Store::open(&data, Options::default())?)?);
+    tokio::task::spawn_blocking(work).await?
+}
+
+fn rows(stats: &StoreStats) -> [[String; 2]; 9] {
+    let held = format!("{} in {}", bytes(stats.aspect_bytes), count(stats.aspects, "aspect"));
+    let part = |what: &str, size| [what.to_owned(), bytes(size)];
+    [
+        ["held".to_owned(), held],
+        part("on disk", stats.disk),
+        part("  log", stats.log),
+        part("    of it removed", stats.removed),
+        part("  index by location", stats.index),
+        part("  index by hash", stats.ids),
+        part("  journals", stats.journals),
+        part("  sums and records", stats.others),
+        part("free", stats.free),
+    ]
 }
 
 fn tell(checked: &Checked, data: &Path, output: &Output) -> anyhow::Result<()> {

@@ -134,7 +134,7 @@ impl Stage<'_> {
 
         // Bob makes the space. Alice enters it before she knows where Bob is, so that both have
         // something to tell when they meet.
-        let bobs_space = bob.create_space("demo").await?;
+        let bobs_space = bob.create_space("demo", arcwise::Limits::default()).await?;
         let ticket = bob.ticket(&bobs_space.id()).context("Bob is in the space he has made")?;
         let nowhere = Ticket { addresses: Vec::new(), relays: Vec::new(), ..ticket.clone() };
         let alices_space = alice.join(&nowhere).await?;

@@ -1,10 +1,12 @@
 //! Spaces and tickets.
 
-use arcwise::{Node, SpaceStatus};
+use std::time::Duration;
+
+use arcwise::{Limits, Location, Node, RingArc, SpaceStatus};
 use axum::{Json, extract::State, http::Uri};
 
 use super::{Answer, Body, Daemon, MIN_PREFIX, parsed};
-use crate::api::{Code, Error, Joined, NewSpace, Space, SpaceId, Ticket};
+use crate::api::{Code, Error, Held, Hold, Joined, Limit, NewSpace, Space, SpaceId, Ticket};
 
 /// Longest name of a space, in bytes: what a ticket can carry.
 const MAX_NAME: usize = 255;
@@ -59,6 +61,9 @@ pub(super) fn told(space: &SpaceStatus) -> Space {
         bytes: space.stats.bytes,
         held: (&space.held).into(),
         target: (&space.target).into(),
+        max_bytes: space.limits.max_bytes,
+        keep_seconds: space.limits.max_age.map(|age| age.as_secs_f64()),
+        full: space.full.clone(),
         peers: space.peers,
     }
 }
@@ -68,7 +73,7 @@ pub(super) async fn spaces(State(daemon): State<Daemon>) -> Answer<Vec<Space>> {
 }
 
 pub(super) async fn create_space(State(daemon): State<Daemon>, body: Body) -> Answer<Space> {
-    let NewSpace { name } = parsed(body)?;
+    let NewSpace { name, max_bytes, keep_seconds } = parsed(body)?;
     if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
         let text = format!(
             "the name of a space has 1 to {MAX_NAME} bytes and no control characters; choose another"
@@ -83,7 +88,40 @@ pub(super) async fn create_space(State(daemon): State<Daemon>, body: Body) -> An
         );
         return Err(Error::new(Code::Exists, text));
     }
-    Ok(Json(told(&node.create_space(&name).await?.status())))
+    let max_age = keep_seconds.map(Duration::try_from_secs_f64).transpose();
+    let max_age =
+        max_age.map_err(|_| Error::bad_request("no space can keep aspects for so long"))?;
+    let space = node.create_space(&name, Limits { max_bytes, max_age }).await?;
+    Ok(Json(told(&space.status())))
+}
+
+pub(super) async fn limit(State(daemon): State<Daemon>, uri: Uri, body: Body) -> Answer<Space> {
+    let Limit { max_bytes } = parsed(body)?;
+    let space = daemon.space(&uri)?;
+    space.set_max_bytes(max_bytes).await?;
+    Ok(Json(told(&space.status())))
+}
+
+/// Holds a part of the ring around the node's own location, and nothing else.
+pub(super) async fn hold(State(daemon): State<Daemon>, uri: Uri, body: Body) -> Answer<Held> {
+    let Hold { fraction } = parsed(body)?;
+    if !(0.0..=1.0).contains(&fraction) {
+        return Err(Error::bad_request("a part of the ring is a number from 0 to 1"));
+    }
+    let (node, space) = (daemon.node()?, daemon.space(&uri)?);
+    let middle = Location::of_node(&space.id(), &node.id());
+    let len = (fraction * 2_f64.powi(32)).round() as u64;
+    let start = Location(middle.0.wrapping_sub((len / 2) as u32));
+    let arc = RingArc::new(start, len).map_err(Error::bad_request)?;
+    let removed = space.set_arc(arc.into()).await?;
+    Ok(Json(Held { space: told(&space.status()), removed }))
+}
+
+pub(super) async fn delete(State(daemon): State<Daemon>, uri: Uri) -> Answer<Space> {
+    let space = daemon.space(&uri)?;
+    let last = told(&space.status());
+    daemon.node()?.delete_space(&space.id()).await?;
+    Ok(Json(last))
 }
 
 pub(super) async fn one_space(State(daemon): State<Daemon>, uri: Uri) -> Answer<Space> {

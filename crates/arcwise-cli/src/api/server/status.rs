@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Instant};
 use axum::{Json, extract::State};
 
 use super::{Answer, Body, Daemon, parsed, peers::told_peers, spaces::told};
-use crate::api::{Check, Checked, Disk, Status};
+use crate::api::{Check, Checked, Compacted, Disk, Status, StoreStats};
 
 pub(super) async fn status(State(daemon): State<Daemon>) -> Answer<Status> {
     let node = daemon.node()?;
@@ -34,6 +34,17 @@ pub(super) async fn check(State(daemon): State<Daemon>, body: Body) -> Answer<Ch
     let checked = Checked::new(&report, start.elapsed());
     let given_up = if repair { node.give_up_damaged(report).await? } else { 0 };
     Ok(Json(Checked { given_up, ..checked }))
+}
+
+pub(super) async fn store(State(daemon): State<Daemon>) -> Answer<StoreStats> {
+    Ok(Json(daemon.node()?.store_stats().await?.into()))
+}
+
+pub(super) async fn compact(State(daemon): State<Daemon>) -> Answer<Compacted> {
+    let node = daemon.node()?;
+    let before = node.store_stats().await?.into();
+    node.compact_store().await?;
+    Ok(Json(Compacted { before, after: node.store_stats().await?.into() }))
 }
 
 /// Bytes on disk below a folder. What vanishes meanwhile is not counted.

@@ -1,0 +1,175 @@
+//! What a node does by itself, now and then: removes what has expired and what is left of deleted
+//! spaces, gives the disk back what that took, and finds out that there is room again.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use arcwise_proto::{ArcSet, AspectKey, Time};
+use arcwise_store::{Keep, Limited, StoreError};
+
+use crate::{
+    event::Event,
+    ingest::blocking,
+    node::Inner,
+    peer::lock,
+    space::{SpaceState, wall_clock},
+};
+
+/// How often it looks whether there is something to do.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A space's aspects expire in steps of this part of their longest age, so that nodes with clocks that
+/// differ a little hold the same for most of the time. A guess.
+const STEPS: u64 = 64;
+
+/// Bytes of aspects removed, and the part of what is held, after which the store is compacted. Guesses:
+/// rewriting the indices costs about as much as storing that many.
+const COMPACT_AFTER: u64 = 64 << 20;
+const COMPACT_PART: u64 = 4;
+
+pub(crate) async fn run(inner: Arc<Inner>) {
+    while !inner.stop.is_cancelled() {
+        if let Err(error) = once(&inner).await {
+            tracing::warn!(%error, "the store could not be tidied up; it is tried again");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            () = inner.upkeep.notified() => {}
+            () = inner.stop.cancelled() => {}
+        }
+    }
+}
+
+async fn once(inner: &Arc<Inner>) -> Result<(), StoreError> {
+    let spaces = lock(&inner.spaces).clone();
+    for space in &spaces {
+        if space.is_full() {
+            let store = space.store.clone();
+            if blocking(move || store.has_room()).await? {
+                inner.has_room(space);
+            }
+        }
+        if expire(space) {
+            let (arcs, published_since) = (ArcSet::full(), space.store.cutoff());
+            sweep(inner, space, &Keep { arcs, published_since }).await?;
+        }
+    }
+    loop {
+        let store = inner.store.clone();
+        if inner.stop.is_cancelled() || !blocking(move || store.clear()).await? {
+            break;
+        }
+    }
+    let held: u64 = spaces.iter().map(|space| space.store.stats().bytes).sum();
+    if inner.removed.load(Ordering::Relaxed) > COMPACT_AFTER.max(held / COMPACT_PART) {
+        let removed = inner.removed.swap(0, Ordering::Relaxed);
+        tracing::info!(removed, "compacting the store");
+        let store = inner.store.clone();
+        blocking(move || store.compact()).await?;
+    }
+    Ok(())
+}
+
+/// Moves the cutoff of a space on; true where it has.
+pub(crate) fn expire(space: &SpaceState) -> bool {
+    let Some(max_age) = space.store.limits().max_age else { return false };
+    let cutoff = cutoff(wall_clock(), max_age);
+    let moved = cutoff > space.store.cutoff();
+    if moved {
+        space.store.expire(cutoff);
+    }
+    moved
+}
+
+/// What was published before has expired: the same at all nodes for a [`STEPS`]th of `max_age`.
+fn cutoff(now: Time, max_age: Duration) -> Time {
+    let max_age = u64::try_from(max_age.as_micros()).unwrap_or(u64::MAX);
+    let step = (max_age / STEPS).max(1);
+    let oldest = now.as_micros().saturating_sub(max_age);
+    Time::from_micros(oldest / step * step)
+}
+
+/// Removes what a space is not to keep; gives how many.
+pub(crate) async fn sweep(
+    inner: &Inner,
+    space: &SpaceState,
+    keep: &Keep,
+) -> Result<u64, StoreError> {
+    let (mut removed, mut from) = (0, Some(AspectKey::MIN));
+    while let Some(first) = from.filter(|_| !inner.stop.is_cancelled()) {
+        let (store, keep) = (space.store.clone(), keep.clone());
+        let before = store.stats();
+        let swept = blocking(move || store.sweep(first, &keep)).await?;
+        let mean = before.bytes / before.count.max(1);
+        inner.removed.fetch_add(swept.removed * mean, Ordering::Relaxed);
+        (removed, from) = (removed + swept.removed, swept.next);
+    }
+    if removed > 0 {
+        space.changed();
+        inner.spaces_changed();
+    }
+    Ok(removed)
+}
+
+impl Inner {
+    /// Something was not stored: where that is for want of room, the spaces in question take nothing
+    /// until there is some.
+    pub(crate) fn not_stored(&self, error: &StoreError) {
+        if error.is_stopped() {
+            self.emit(Event::StoreStopped { reason: error.to_string() });
+        } else if error.is_full() {
+            for space in &*lock(&self.spaces) {
+                match error {
+                    StoreError::Full { limit: Limited::Space(id), .. } if *id != space.id() => {}
+                    _ => self.is_full(space, error),
+                }
+            }
+        }
+    }
+
+    fn is_full(&self, space: &SpaceState, error: &StoreError) {
+        let reason = error.to_string();
+        if lock(&space.full).replace(reason.clone()).is_none() {
+            tracing::warn!(space = %space.id().fingerprint(), reason, "nothing more is taken");
+            self.emit(Event::Full { space: space.id(), reason });
+            self.spaces_changed();
+        }
+    }
+
+    fn has_room(&self, space: &SpaceState) {
+        if lock(&space.full).take().is_some() {
+            tracing::info!(space = %space.id().fingerprint(), "there is room again");
+            self.emit(Event::Room { space: space.id() });
+            self.spaces_changed();
+            space.changed();
+            for peer in lock(&self.peers).values() {
+                peer.slot(space.id()).nudge.notify_one();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_come_to_the_same_cutoff() {
+        let age = Duration::from_secs(6400);
+        let at = |seconds| cutoff(Time::from_micros(seconds * 1_000_000), age);
+        assert_eq!(at(0), Time::ZERO);
+        assert_eq!(at(6400), Time::ZERO);
+        assert_eq!(at(6499), Time::ZERO);
+        assert_eq!(at(6500), Time::from_micros(100 * 1_000_000));
+        assert_eq!(at(6599), at(6500));
+        // Never too early, and never much too late.
+        for now in (7000..20_000).step_by(7) {
+            let oldest = (now - 6400) * 1_000_000;
+            assert!(at(now).as_micros() <= oldest && oldest < at(now).as_micros() + 100_000_000);
+        }
+        assert_eq!(cutoff(Time::from_micros(5), Duration::MAX), Time::ZERO);
+        assert_eq!(cutoff(Time::from_micros(5), Duration::ZERO), Time::from_micros(5));
+    }
+}
