@@ -78,7 +78,7 @@ impl Store {
     /// their locations: then they can be fetched again from whoever has them. Gives how many.
     ///
     /// # Errors
-    /// As [`Space::remove`] and [`Space::set_held`].
+    /// As [`Space::remove`] and [`Space::disclaim_outside`].
     pub fn give_up(&self, report: &CheckReport) -> Result<u64, StoreError> {
         let mut given_up = 0;
         for space in self.spaces() {
@@ -94,7 +94,7 @@ impl Store {
             }
             // The claim first: at no moment is more claimed than held.
             let points = keys.iter().map(|key| RingArc::between(key.location, key.location));
-            space.set_held(space.held().difference(&points.collect::<ArcSet>()))?;
+            space.disclaim_outside(&points.collect::<ArcSet>().complement())?;
             let held = space.remove(&keys)?;
             given_up += held.iter().filter(|held| **held).count() as u64;
         }

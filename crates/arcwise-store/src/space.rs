@@ -169,6 +169,27 @@ impl Space {
         self.set_arcs(|arcs| arcs.held = held)
     }
 
+    /// Adds to [`Space::held`] what of `arcs` is in the target, durably; true where that was new.
+    ///
+    /// # Errors
+    /// [`StoreError::Engine`].
+    pub fn claim(&self, arcs: &ArcSet) -> Result<bool, StoreError> {
+        let covered = |of: &Arcs| of.held.covers(&arcs.intersect(&of.target));
+        if covered(&self.state.arcs()) {
+            return Ok(false);
+        }
+        self.set_arcs(|of| of.held = of.held.union(&arcs.intersect(&of.target)))?;
+        Ok(true)
+    }
+
+    /// Takes what is outside `arcs` from [`Space::held`], durably.
+    ///
+    /// # Errors
+    /// [`StoreError::Engine`].
+    pub fn disclaim_outside(&self, arcs: &ArcSet) -> Result<(), StoreError> {
+        self.set_arcs(|of| of.held = of.held.intersect(arcs))
+    }
+
     /// How much it may hold.
     pub fn limits(&self) -> Limits {
         self.state.limits()

@@ -79,6 +79,13 @@ pub enum Event {
         /// The space.
         space: SpaceId,
     },
+    /// Aspects were removed: they had expired, or were outside the arc that is held now.
+    Removed {
+        /// The space.
+        space: SpaceId,
+        /// How many.
+        aspects: u64,
+    },
     /// There is no room for more of a space: nothing is taken until there is. What is held is served as
     /// before.
     Full {

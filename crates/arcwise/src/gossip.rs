@@ -1,7 +1,7 @@
 //! Carries gossip sessions: bytes, time and disk to [`Session`], which decides.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -331,6 +331,7 @@ async fn complete(
     peer: &Peer,
     space: &SpaceState,
     report: &Report,
+    claims: u64,
 ) -> Result<(), StoreError> {
     let key = (peer.id, space.id());
     match report.positions {
@@ -340,19 +341,19 @@ async fn complete(
         }
         None => drop(lock(&inner.bookmarks).remove(&key)),
     }
-    let held = space.store.held();
-    if report.took() && !report.constrained && report.in_sync() {
+    let mut claimed = false;
+    // Where something was given up since the session began, it may be of that.
+    let sound = space.claims.load(Ordering::Relaxed) == claims;
+    if sound && report.took() && !report.constrained && report.in_sync() {
         let theirs = peer.space(&space.id()).map(|theirs| theirs.store).unwrap_or_default();
-        let shown = report.arcs.intersect(&theirs).intersect(&space.store.target());
-        let now = held.union(&shown);
-        if now != held {
-            let store = space.store.clone();
-            blocking(move || store.set_held(now)).await?;
+        let (store, shown) = (space.store.clone(), report.arcs.intersect(&theirs));
+        claimed = blocking(move || store.claim(&shown)).await?;
+        if claimed {
             inner.emit(Event::ArcChanged { space: space.id() });
         }
     }
     // The other peers learn the new arc and count from another handshake.
-    if report.fetched > 0 || space.store.held() != held {
+    if report.fetched > 0 || claimed {
         inner.spaces_changed();
     }
     Ok(())
@@ -417,6 +418,7 @@ async fn drive(
     let mut writer = std::pin::pin!(write_all(space, writer, &mut queued, &answered));
     let mut ingest = Ingest::default();
     let Timed { session, mut computing } = timed;
+    let claims = space.claims.load(Ordering::Relaxed);
     // What of the work was charged to the peer.
     let mut charged = session.work();
     peer.worked(charged);
@@ -438,7 +440,7 @@ async fn drive(
                 }
                 Output::Done(report) => {
                     let report = Report { computing, ..report };
-                    complete(inner, peer, space, &report).await?;
+                    complete(inner, peer, space, &report, claims).await?;
                     next = Some(report);
                     Ok(())
                 }

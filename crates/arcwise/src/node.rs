@@ -412,6 +412,9 @@ impl Node {
     pub async fn give_up_damaged(&self, report: CheckReport) -> Result<u64, StoreError> {
         let store = self.running.store.clone();
         let given_up = blocking(move || store.give_up(&report)).await?;
+        for space in &*lock(&self.running.spaces) {
+            space.claims.fetch_add(1, Ordering::Relaxed);
+        }
         self.running.spaces_changed();
         for space in &*lock(&self.running.spaces) {
             space.changed();

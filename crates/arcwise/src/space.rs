@@ -1,7 +1,10 @@
 //! A space, as its application uses it.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -38,6 +41,9 @@ pub(crate) struct SpaceState {
     pub(crate) direct: Mutex<Option<mpsc::Sender<DirectMessage>>>,
     /// Moves on whenever something was stored or removed.
     pub(crate) changes: watch::Sender<u64>,
+    /// Moves on whenever less is claimed than before: what a session has shown to be held is claimed
+    /// only where that has not happened meanwhile.
+    pub(crate) claims: AtomicU64,
     /// What is coming.
     pub(crate) intake: Intake,
     /// Why nothing is taken now, for want of room.
@@ -51,6 +57,7 @@ impl SpaceState {
             number,
             direct: Mutex::default(),
             changes: watch::Sender::default(),
+            claims: AtomicU64::new(0),
             intake: Intake::default(),
             full: Mutex::default(),
         })
@@ -311,8 +318,9 @@ impl Space {
         let (state, target) = (self.state.clone(), arc.clone());
         // The claim goes first: at no moment is more claimed than held.
         blocking(move || {
-            state.store.set_held(state.store.held().intersect(&target))?;
-            state.store.set_target(target)
+            state.store.set_target(target.clone())?;
+            state.claims.fetch_add(1, Ordering::Relaxed);
+            state.store.disclaim_outside(&target)
         })
         .await?;
         self.node.emit(Event::ArcChanged { space: self.id() });

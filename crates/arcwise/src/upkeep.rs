@@ -107,6 +107,7 @@ pub(crate) async fn sweep(
         (removed, from) = (removed + swept.removed, swept.next);
     }
     if removed > 0 {
+        inner.emit(Event::Removed { space: space.id(), aspects: removed });
         space.changed();
         inner.spaces_changed();
     }

@@ -297,3 +297,33 @@ async fn a_liar_inside_a_space_harms_nobody_else() {
     assert_eq!(theirs.status().stats.count, 3);
     assert!(node.peers().iter().all(|peer| !peer.agent.contains('\x1b')));
 }
+
+/// A peer that says it holds everything, and then says nothing any more, costs a few seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stalled_peer_was_asked_for_comes_from_another() {
+    let ((_a, alice), (_b, bob)) = (node().await, node().await);
+    let here = alice.create_space("shared", Limits::default()).await.unwrap();
+    let entry = EntryAddress([1; 32]);
+    let aspects = (0..300u32).map(|n| NewAspect {
+        entry,
+        kind: n,
+        data: n.to_le_bytes().to_vec().into(),
+        signed: false,
+    });
+    here.publish(aspects.collect()).await.unwrap();
+    // Bob knows of the space, and finds the liar there before Alice.
+    let mut ticket = alice.ticket(&here.id()).unwrap();
+    let addresses = std::mem::take(&mut ticket.addresses);
+    let mut events = bob.events();
+    let there = bob.join(&ticket).await.unwrap();
+    let mut liar = dial(&bob).await;
+    liar.enter(here.id()).await;
+    let (_send, mut recv) = timeout(PATIENCE, liar.conn.accept_bi()).await.unwrap().unwrap();
+    assert!(matches!(read(&mut recv).await, Some(Message::ArcRequest(_))));
+
+    ticket.addresses = addresses;
+    bob.join(&ticket).await.unwrap();
+    while there.status().stats.count < 300 {
+        timeout(PATIENCE, events.recv()).await.unwrap().unwrap();
+    }
+}

@@ -1,66 +1,15 @@
 //! Nodes in one process, over real QUIC on loopback, with stores on disk.
 
+mod common;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use arcwise::{
     AspectHash, AspectKey, Config, EntryAddress, Event, JoinError, Limits, Method, NewAspect, Node,
     OpenError, RequestError, Source, Space, SyncError, SyncOptions,
 };
+use common::{PATIENCE, all, aspect, aspects, in_sync, open, until, until_held};
 use tempfile::TempDir;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
-
-/// How long anything here may take; only a bug makes it matter.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-async fn open(folder: &TempDir) -> Node {
-    Node::open(Config::new(folder.path()).loopback()).await.unwrap()
-}
-
-fn aspect(n: u64, signed: bool) -> NewAspect {
-    let entry = EntryAddress(*blake3::hash(&n.to_le_bytes()).as_bytes());
-    NewAspect { entry, kind: 1, data: n.to_le_bytes().to_vec().into(), signed }
-}
-
-fn aspects(range: std::ops::Range<u64>) -> Vec<NewAspect> {
-    range.map(|n| aspect(n, n % 10 == 0)).collect()
-}
-
-async fn all(space: &Space) -> BTreeSet<AspectHash> {
-    let stored = space.since(0, usize::MAX).await.unwrap();
-    stored.into_iter().map(|(_, aspect)| aspect.hash()).collect()
-}
-
-async fn until<T>(events: &mut Receiver<Event>, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
-    let search = async {
-        loop {
-            match events.recv().await {
-                Ok(event) => {
-                    if let Some(found) = wanted(event) {
-                        return found;
-                    }
-                }
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => panic!("the node ended"),
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, search).await.expect("it happens in time")
-}
-
-/// Waits until this many aspects are held.
-async fn until_held(space: &Space, events: &mut Receiver<Event>, count: u64) {
-    while space.status().stats.count < count {
-        until(events, |event| matches!(event, Event::Stored { .. }).then_some(())).await;
-    }
-}
-
-async fn in_sync(events: &mut Receiver<Event>) -> arcwise::Report {
-    until(events, |event| match event {
-        Event::InSync { report, .. } => Some(report),
-        _ => None,
-    })
-    .await
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_converge_and_what_is_new_is_pushed() {

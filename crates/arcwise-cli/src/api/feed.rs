@@ -103,6 +103,10 @@ impl Feed {
                 let (space, name) = self.called(&space);
                 Event::ArcChanged { space, name, held }
             }
+            arcwise::Event::Removed { space, aspects } => {
+                let (space, name) = self.called(&space);
+                Event::Removed { space, name, aspects }
+            }
             arcwise::Event::Full { space, reason } => {
                 let (space, name) = self.called(&space);
                 Event::Full { space, name, reason }

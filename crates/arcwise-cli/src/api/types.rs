@@ -505,6 +505,12 @@ pub(crate) enum Event {
         name: String,
         held: Arcs,
     },
+    /// They had expired, or were outside the arc that is held now.
+    Removed {
+        space: String,
+        name: String,
+        aspects: u64,
+    },
     /// There is no room for more of a space: nothing is taken until there is.
     Full {
         space: String,

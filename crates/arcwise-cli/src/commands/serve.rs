@@ -226,6 +226,9 @@ fn told(event: &Event) -> String {
         Event::ArcChanged { name, held, .. } => {
             format!("holds {} of “{}” now", super::space::share(held), clean(name))
         }
+        Event::Removed { name, aspects, .. } => {
+            format!("removed {} of “{}”", count(*aspects, "aspect"), clean(name))
+        }
         Event::Full { name, reason, .. } => {
             format!("takes nothing new of “{}”: {}", clean(name), clean(reason))
         }
