@@ -6,5 +6,7 @@ mod crash;
 mod damage;
 mod model;
 mod open;
+#[cfg(target_os = "linux")]
+mod power;
 mod room;
 mod sums;

@@ -1,0 +1,309 @@
+//! What was acknowledged survives a power failure.
+//!
+//! After `kill -9` everything that was written is still there, synced or not. When the power goes it
+//! is not. So a program works on a store while a library that is loaded before the C library
+//! (`power/record.c`) writes down everything that is done to its files; afterwards that trace is cut
+//! off at some moment, and what a disk could be left with then is made (`power/disk.rs`) and opened.
+//!
+//! What was in a file when a sync of it began that was over by then is there. Of what came later,
+//! each sector of 512 bytes is as it was at some time since; or everything up to some write is there
+//! and the beginning of that write; and the length is likewise old or new, with zeros where nothing was
+//! written. Each file has its own luck.
+//!
+//! Names are less clear, since a file system may promise more than the standard does:
+//!
+//! * [`Names::Ordered`], as ext4, XFS and Btrfs do by default: changes of names go to a journal, in the
+//!   order in which they were made, so that what is there is some beginning of all of them. An fsync
+//!   of a file or folder brings at least all up to the last one that concerns it. (`fdatasync` may
+//!   be taken to, on ext4, but nobody says so; here it does not.)
+//! * [`Names::ByFolder`], about what POSIX promises: a name is there once its folder was synced, and
+//!   syncing the file itself does nothing for it. Within a folder the order is kept.
+//!
+//! How many moments are tried can be set with `ARCWISE_POWER_ROUNDS`, and where to begin with
+//! `ARCWISE_POWER_SEED`; threads take turns as they like, though, so that a seed does not bring the
+//! same trace again. With `ARCWISE_POWER_KEEP` what a test failed with is kept in that folder: the disk, and
+//! the trace that it was made from.
+
+#[path = "power/disk.rs"]
+mod disk;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    io::Write,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::Path,
+    process::Command,
+    thread,
+};
+
+use crate::common::*;
+use arcwise_proto::{ArcSet, Aspect, session::Holdings};
+use arcwise_store::{Options, Space, Store};
+use disk::{Dice, Names, Trace};
+
+const FOLDER: &str = "ARCWISE_POWER_TEST_FOLDER";
+const SEED: &str = "ARCWISE_POWER_TEST_SEED";
+/// Moments that are tried of one trace.
+const MOMENTS: usize = 40;
+const WRITERS: usize = 2;
+const CALLS: usize = 160;
+/// After so many calls of each writer the store is closed and opened again.
+const REOPEN: usize = 70;
+
+/// A call that is acknowledged once it has returned.
+#[derive(Debug)]
+enum Call {
+    /// In one batch, which must be there as a whole or not at all.
+    Insert(Vec<u64>),
+    Remove(Vec<u64>),
+    Set(u64),
+}
+
+/// All that a writer does. Each has numbers of its own.
+fn calls(seed: u64, writer: usize) -> Vec<Call> {
+    let mut dice = Dice(seed ^ (writer as u64 + 1) << 32);
+    let (mut next, mut held) = (writer as u64, Vec::new());
+    let call = |n| match dice.range(0, 10) {
+        0 => Call::Set(n as u64),
+        1 | 2 if held.len() > 4 => {
+            let removed = dice.range(1, 4);
+            Call::Remove((0..removed).map(|_| held.remove(dice.range(0, held.len()))).collect())
+        }
+        _ => {
+            let new = (0..dice.range(1, 7)).map(|n| next + (n * WRITERS) as u64);
+            let new: Vec<_> = new.collect();
+            next = new[new.len() - 1] + WRITERS as u64;
+            held.extend(&new);
+            Call::Insert(new)
+        }
+    };
+    (0..CALLS).map(call).collect()
+}
+
+/// Many are small, some so large that the engine keeps them in files of their own, and a few such that
+/// compress well: so that memtables get full without much being written.
+fn made(n: u64) -> Aspect {
+    let mut dice = Dice(n);
+    let (size, noise) = match dice.range(0, 20) {
+        0..12 => (dice.range(0, 900), true),
+        12..17 => (dice.range(1000, 6000), true),
+        _ => (dice.range(50_000, 200_000), false),
+    };
+    let byte = |at: usize| if noise { dice.roll() as u8 } else { (at / 4096) as u8 };
+    let data: Vec<u8> = (0..size).map(byte).collect();
+    aspect((n as u32).wrapping_mul(0x9e37_79b9), false, n, &data)
+}
+
+fn batch(numbers: &[u64]) -> Vec<Aspect> {
+    numbers.iter().map(|n| made(*n)).collect()
+}
+
+fn setting(writer: usize) -> String {
+    format!("writer {writer}")
+}
+
+/// Not a test by itself: the process whose files are watched.
+#[test]
+fn child() {
+    let (Ok(folder), Ok(seed)) = (env::var(FOLDER), env::var(SEED)) else { return };
+    let (folder, seed) = (Path::new(&folder), seed.parse().unwrap());
+    let acknowledged = fs::File::create(folder.join("acknowledged")).unwrap();
+    let acknowledge = |what: u8| (&acknowledged).write_all(&[what]).unwrap();
+    let calls: Vec<_> = (0..WRITERS).map(|writer| calls(seed, writer)).collect();
+    for half in [0..REOPEN, REOPEN..CALLS] {
+        // So that checkpoints are written all the time.
+        let options = Options { checkpoint_after: 60, ..options() };
+        let store = Store::open(&folder.join("store"), options).unwrap();
+        let space = store.space(&SPACE).unwrap_or_else(|| {
+            let space = store.create_space(&SPACE, "a space", ArcSet::full(), ArcSet::empty());
+            acknowledge(b's');
+            space.unwrap()
+        });
+        thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let (store, space, calls) = (&store, &space, &calls[writer][half.clone()]);
+                scope.spawn(move || {
+                    for call in calls {
+                        match call {
+                            Call::Insert(new) => drop(space.insert(batch(new)).unwrap()),
+                            Call::Remove(old) => drop(space.remove(&keys(&batch(old))).unwrap()),
+                            Call::Set(value) => {
+                                store.put_setting(&setting(writer), &value.to_be_bytes()).unwrap()
+                            }
+                        }
+                        acknowledge(writer as u8);
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// Compiles the library that watches.
+fn library(folder: &Path) -> std::path::PathBuf {
+    let (source, library) = (folder.join("record.c"), folder.join("record.so"));
+    fs::write(&source, include_str!("power/record.c")).unwrap();
+    let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let mut words = compiler.split_whitespace();
+    let mut command = Command::new(words.next().expect("CC names a C compiler"));
+    command.args(words).args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]);
+    let status = command.arg(&library).arg(&source).status();
+    let status = status.unwrap_or_else(|e| panic!("this test needs a C compiler: {compiler}: {e}"));
+    assert!(status.success(), "{compiler}: {status}");
+    library
+}
+
+/// Lets a child work, and gives what it did.
+fn record(library: &Path, folder: &Path, seed: u64) -> Trace {
+    let (traced, trace) = (folder.join("traced"), folder.join("trace"));
+    fs::create_dir(&traced).unwrap();
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "power::child"])
+        .env(FOLDER, &traced)
+        .env(SEED, seed.to_string())
+        .env("LD_PRELOAD", library)
+        .env("ARCWISE_POWER_TRACED", &traced)
+        .env("ARCWISE_POWER_TRACE", &trace)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "the child failed: {output:?}");
+    let trace = Trace::read(&trace, &traced);
+    // Otherwise the engine writes in ways that the library does not know.
+    trace.all(trace.len()).assert_is(&traced);
+    trace
+}
+
+/// What must be there.
+struct Promised {
+    space: bool,
+    calls: Vec<Vec<Call>>,
+    /// How many of the calls of each writer have returned. The next one may have been begun.
+    returned: Vec<usize>,
+}
+
+impl Promised {
+    fn new(seed: u64, trace: &Trace, moment: usize) -> Self {
+        let acknowledged = trace.written("acknowledged", moment);
+        let count = |what: u8| acknowledged.iter().filter(|it| **it == what).count();
+        Self {
+            space: count(b's') > 0,
+            calls: (0..WRITERS).map(|writer| calls(seed, writer)).collect(),
+            returned: (0..WRITERS).map(|writer| count(writer as u8)).collect(),
+        }
+    }
+
+    fn check(&self, store: &Store) {
+        assert_sound(store);
+        let Some(space) = store.space(&SPACE) else {
+            assert!(!self.space, "the space is gone");
+            return;
+        };
+        let held = space.since(0, usize::MAX).unwrap().into_iter();
+        let held: BTreeMap<_, _> =
+            held.map(|(_, aspect)| (aspect.published().as_micros(), aspect)).collect();
+        let mut expected = BTreeSet::new();
+        for (writer, calls) in self.calls.iter().enumerate() {
+            let (returned, begun) = calls.split_at(self.returned[writer]);
+            let mut settings = vec![None];
+            for call in returned {
+                match call {
+                    Call::Insert(new) => expected.extend(new),
+                    Call::Remove(old) => expected.retain(|n| !old.contains(n)),
+                    Call::Set(value) => settings = vec![Some(*value)],
+                }
+            }
+            let there = |numbers: &[u64]| {
+                let there = numbers.iter().filter(|n| held.contains_key(n)).count();
+                assert!(there == 0 || there == numbers.len(), "a part of {numbers:?}");
+                there > 0
+            };
+            match begun.first() {
+                Some(Call::Insert(new)) if there(new) => expected.extend(new),
+                Some(Call::Remove(old)) if !there(old) => {
+                    expected.retain(|n| !old.contains(n));
+                }
+                Some(Call::Set(value)) => settings.push(Some(*value)),
+                _ => {}
+            }
+            let found = store.setting(&setting(writer)).unwrap();
+            let found = found.map(|value| u64::from_be_bytes(value.try_into().unwrap()));
+            assert!(settings.contains(&found), "{found:?} is set, and not one of {settings:?}");
+        }
+        let missing: Vec<_> = expected.iter().filter(|n| !held.contains_key(n)).collect();
+        assert!(missing.is_empty(), "{missing:?} are missing");
+        let surplus: Vec<_> = held.keys().filter(|n| !expected.contains(n)).collect();
+        assert!(surplus.is_empty(), "{surplus:?} are there");
+        let (numbers, held): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+        let keys = keys(&held);
+        assert!(held == batch(&numbers) && space.lacks(&keys).unwrap().is_empty());
+    }
+}
+
+/// Opens what a disk was left with, and goes on.
+fn recover(folder: &Path, promised: &Promised) {
+    let store = Store::open(folder, options()).unwrap();
+    promised.check(&store);
+    drop(store);
+    let later = [made(1 << 40), made((1 << 40) + 1)];
+    let (store, space): (_, Space) = open_space(folder);
+    let count = space.stats().count;
+    assert_eq!(space.insert(later.to_vec()).unwrap(), [true; 2]);
+    drop((store, space));
+    let (store, space) = open_space(folder);
+    assert_sound(&store);
+    assert_eq!(space.stats().count, count + 2);
+    let got = space.get_many(&keys(&later)).unwrap();
+    assert!(got.into_iter().flatten().eq(later));
+}
+
+fn number(name: &str) -> Option<u64> {
+    Some(env::var(name).ok()?.parse().unwrap_or_else(|e| panic!("{name}: {e}")))
+}
+
+fn survives(names: Names, seed: u64) {
+    let rounds = number("ARCWISE_POWER_ROUNDS").unwrap_or(MOMENTS as u64) as usize;
+    let seed = number("ARCWISE_POWER_SEED").unwrap_or(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let library = library(folder.path());
+    for (seed, first) in (seed..).zip((0..rounds).step_by(MOMENTS)) {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        let trace = record(&library, &folder, seed);
+        for round in first..rounds.min(first + MOMENTS) {
+            let mut dice = Dice(seed << 32 | round as u64);
+            let moment = trace.moment(&mut dice);
+            let disk = trace.crash(moment, names, &mut dice);
+            let promised = Promised::new(seed, &trace, moment);
+            let made = folder.join("crashed");
+            fs::create_dir(&made).unwrap();
+            disk.write(&made);
+            let store = made.join("store");
+            let result = catch_unwind(AssertUnwindSafe(|| recover(&store, &promised)));
+            if let Err(panic) = result {
+                let returned = &promised.returned;
+                eprintln!("{names:?}, seed {seed}, round {round}, at {moment} of {}", trace.len());
+                eprintln!("{returned:?} calls had returned");
+                disk.lost.iter().for_each(|lost| eprintln!("{lost}"));
+                if let Ok(kept) = env::var("ARCWISE_POWER_KEEP") {
+                    let kept = Path::new(&kept).join(format!("{names:?} {seed} {round}"));
+                    fs::create_dir_all(&kept).unwrap();
+                    disk.write(&kept);
+                    fs::copy(folder.join("trace"), kept.join("trace")).unwrap();
+                }
+                resume_unwind(panic);
+            }
+            fs::remove_dir_all(&made).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_power_failure() {
+    survives(Names::Ordered, 1);
+}
+
+#[test]
+fn a_synced_file_whose_folder_was_not_may_lose_its_name() {
+    survives(Names::ByFolder, 1 << 20);
+}
