@@ -51,6 +51,15 @@ pub(super) enum Names {
     ByFolder,
 }
 
+/// What of a file is on disk that was not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Torn {
+    /// Everything up to some write, and the beginning of that one.
+    Front,
+    /// That, or any sectors.
+    Sectors,
+}
+
 type Place = usize;
 
 /// What happened to the contents of a file.
@@ -201,7 +210,7 @@ impl Trace {
     }
 
     /// What the disk may have when the power goes at this moment.
-    pub(super) fn crash(&self, moment: usize, names: Names, dice: &mut Dice) -> Disk {
+    pub(super) fn crash(&self, moment: usize, names: Names, files: Torn, dice: &mut Dice) -> Disk {
         let known = self.known(moment);
         let (mut disk, mut lost) = (Disk::default(), Vec::new());
 
@@ -230,7 +239,7 @@ impl Trace {
             if pending.is_empty() {
                 return content;
             }
-            let (content, how) = content.torn(pending, &self.bytes, dice);
+            let (content, how) = content.torn(pending, &self.bytes, files, dice);
             let count = pending.len();
             lost.push(format!("{} (place {place}), of {count} changes: {how}", path.display()));
             content
@@ -423,8 +432,14 @@ impl Content {
     }
 
     /// Of changes that were not synced, some are lost.
-    fn torn(mut self, pending: &[&Change], trace: &[u8], dice: &mut Dice) -> (Self, String) {
-        match dice.range(0, 6) {
+    fn torn(
+        mut self,
+        pending: &[&Change],
+        trace: &[u8],
+        files: Torn,
+        dice: &mut Dice,
+    ) -> (Self, String) {
+        match dice.range(0, if files == Torn::Front { 4 } else { 6 }) {
             0 => (self, "all lost".to_owned()),
             1 => {
                 pending.iter().for_each(|change| self.apply(change, trace));
