@@ -39,7 +39,7 @@ use std::{
 
 use crate::common::*;
 use arcwise_proto::{ArcSet, Aspect, session::Holdings};
-use arcwise_store::{Options, Space, Store};
+use arcwise_store::{Options, Store};
 use disk::{Dice, Names, Torn, Trace};
 
 const FOLDER: &str = "ARCWISE_POWER_TEST_FOLDER";
@@ -88,10 +88,13 @@ fn made(n: u64) -> Aspect {
     let (size, noise) = match dice.range(0, 20) {
         0..12 => (dice.range(0, 900), true),
         12..17 => (dice.range(1000, 6000), true),
-        _ => (dice.range(50_000, 200_000), false),
+        _ => (dice.range(100_000, 300_000), false),
     };
-    let byte = |at: usize| if noise { dice.roll() as u8 } else { (at / 4096) as u8 };
-    let data: Vec<u8> = (0..size).map(byte).collect();
+    let mut data = vec![0; size];
+    match noise {
+        true => data.fill_with(|| dice.roll() as u8),
+        false => data.chunks_mut(8192).for_each(|part| part[0] = dice.roll() as u8),
+    }
     aspect((n as u32).wrapping_mul(0x9e37_79b9), false, n, &data)
 }
 
@@ -175,22 +178,37 @@ fn record(library: &Path, folder: &Path, seed: u64) -> Trace {
 }
 
 /// What must be there.
-struct Promised {
+struct Promised<'a> {
+    work: &'a Work,
     space: bool,
-    calls: Vec<Vec<Call>>,
     /// How many of the calls of each writer have returned. The next one may have been begun.
     returned: Vec<usize>,
 }
 
-impl Promised {
-    fn new(seed: u64, trace: &Trace, moment: usize) -> Self {
+/// What the writers do, and all the aspects of it.
+struct Work {
+    calls: Vec<Vec<Call>>,
+    aspects: BTreeMap<u64, Aspect>,
+}
+
+impl Work {
+    fn new(seed: u64) -> Self {
+        let calls: Vec<_> = (0..WRITERS).map(|writer| calls(seed, writer)).collect();
+        let new = calls.iter().flatten().filter_map(|call| match call {
+            Call::Insert(new) => Some(new),
+            _ => None,
+        });
+        let aspects = new.flatten().map(|n| (*n, made(*n))).collect();
+        Self { calls, aspects }
+    }
+}
+
+impl<'a> Promised<'a> {
+    fn new(work: &'a Work, trace: &Trace, moment: usize) -> Self {
         let acknowledged = trace.written("acknowledged", moment);
         let count = |what: u8| acknowledged.iter().filter(|it| **it == what).count();
-        Self {
-            space: count(b's') > 0,
-            calls: (0..WRITERS).map(|writer| calls(seed, writer)).collect(),
-            returned: (0..WRITERS).map(|writer| count(writer as u8)).collect(),
-        }
+        let returned = (0..WRITERS).map(|writer| count(writer as u8)).collect();
+        Self { work, space: count(b's') > 0, returned }
     }
 
     fn check(&self, store: &Store) {
@@ -203,7 +221,7 @@ impl Promised {
         let held: BTreeMap<_, _> =
             held.map(|(_, aspect)| (aspect.published().as_micros(), aspect)).collect();
         let mut expected = BTreeSet::new();
-        for (writer, calls) in self.calls.iter().enumerate() {
+        for (writer, calls) in self.work.calls.iter().enumerate() {
             let (returned, begun) = calls.split_at(self.returned[writer]);
             let mut settings = vec![None];
             for call in returned {
@@ -234,19 +252,20 @@ impl Promised {
         assert!(missing.is_empty(), "{missing:?} are missing");
         let surplus: Vec<_> = held.keys().filter(|n| !expected.contains(n)).collect();
         assert!(surplus.is_empty(), "{surplus:?} are there");
-        let (numbers, held): (Vec<_>, Vec<_>) = held.into_iter().unzip();
-        let keys = keys(&held);
-        assert!(held == batch(&numbers) && space.lacks(&keys).unwrap().is_empty());
+        assert!(held.iter().all(|(n, aspect)| self.work.aspects[n] == *aspect));
+        let keys = keys(&held.into_values().collect::<Vec<_>>());
+        assert_eq!(space.lacks(&keys).unwrap(), []);
     }
 }
 
 /// Opens what a disk was left with, and goes on.
-fn recover(folder: &Path, promised: &Promised) {
+fn recover(folder: &Path, promised: &Promised<'_>) {
     let store = Store::open(folder, options()).unwrap();
     promised.check(&store);
-    drop(store);
+    let space = store.space(&SPACE).unwrap_or_else(|| {
+        store.create_space(&SPACE, "a space", ArcSet::full(), ArcSet::empty()).unwrap()
+    });
     let later = [made(1 << 40), made((1 << 40) + 1)];
-    let (store, space): (_, Space) = open_space(folder);
     let count = space.stats().count;
     assert_eq!(space.insert(later.to_vec()).unwrap(), [true; 2]);
     drop((store, space));
@@ -270,12 +289,12 @@ fn survives(names: Names, files: Torn, seed: u64) {
     for (seed, first) in (seed..).zip((0..rounds).step_by(MOMENTS)) {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().canonicalize().unwrap();
-        let trace = record(&library, &folder, seed);
+        let (trace, work) = (record(&library, &folder, seed), Work::new(seed));
         for round in first..rounds.min(first + MOMENTS) {
             let mut dice = Dice(seed << 32 | round as u64);
             let moment = trace.moment(&mut dice);
             let disk = trace.crash(moment, names, files, &mut dice);
-            let promised = Promised::new(seed, &trace, moment);
+            let promised = Promised::new(&work, &trace, moment);
             let made = folder.join("crashed");
             fs::create_dir(&made).unwrap();
             disk.write(&made);
