@@ -32,7 +32,7 @@ use std::{
     env, fs,
     io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     thread,
 };
@@ -144,13 +144,13 @@ fn child() {
 }
 
 /// Compiles the library that watches.
-fn library(folder: &Path) -> std::path::PathBuf {
+fn library(folder: &Path, options: &[&str]) -> PathBuf {
     let (source, library) = (folder.join("record.c"), folder.join("record.so"));
     fs::write(&source, include_str!("power/record.c")).unwrap();
     let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     let mut words = compiler.split_whitespace();
     let mut command = Command::new(words.next().expect("CC names a C compiler"));
-    command.args(words).args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]);
+    command.args(words).args(options).args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]);
     let status = command.arg(&library).arg(&source).status();
     let status = status.unwrap_or_else(|e| panic!("this test needs a C compiler: {compiler}: {e}"));
     assert!(status.success(), "{compiler}: {status}");
@@ -283,8 +283,22 @@ fn number(name: &str) -> Option<u64> {
 fn survives(names: Names, files: Torn, seed: u64) {
     let rounds = number("ARCWISE_POWER_ROUNDS").unwrap_or(MOMENTS as u64) as usize;
     let seed = number("ARCWISE_POWER_SEED").unwrap_or(seed);
+    let failed = failures(names, files, seed, rounds, usize::MAX, &[]);
+    assert_eq!(failed, 0, "of {rounds} disks so many do not have what was promised");
+}
+
+/// Of so many disks, on how many something is not as it must be, until that are `enough`. The options
+/// are the compiler's.
+fn failures(
+    names: Names,
+    files: Torn,
+    seed: u64,
+    rounds: usize,
+    enough: usize,
+    options: &[&str],
+) -> usize {
     let folder = tempfile::tempdir().unwrap();
-    let library = library(folder.path());
+    let library = library(folder.path(), options);
     let mut failed = 0;
     for (seed, first) in (seed..).zip((0..rounds).step_by(MOMENTS)) {
         let folder = tempfile::tempdir().unwrap();
@@ -313,9 +327,12 @@ fn survives(names: Names, files: Torn, seed: u64) {
                 }
             }
             fs::remove_dir_all(&made).unwrap();
+            if failed >= enough {
+                return failed;
+            }
         }
     }
-    assert_eq!(failed, 0, "of {rounds} disks so many do not have what was promised");
+    failed
 }
 
 #[test]
@@ -331,4 +348,13 @@ fn sectors_in_any_order() {
 #[test]
 fn a_synced_file_whose_folder_was_not_may_lose_its_name() {
     survives(Names::ByFolder, Torn::Front, 2 << 20);
+}
+
+/// That it would be noticed if the store, or the engine, did not sync.
+#[test]
+fn what_is_not_synced_is_missed() {
+    for option in ["-DNO_DATA_SYNC", "-DNO_SYNC"] {
+        let failed = failures(Names::Ordered, Torn::Front, 3 << 20, 80, 1, &[option]);
+        assert!(failed > 0, "{option}");
+    }
 }
