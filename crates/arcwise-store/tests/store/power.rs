@@ -85,10 +85,12 @@ fn calls(seed: u64, writer: usize) -> Vec<Call> {
 /// compress well: so that memtables get full without much being written.
 fn made(n: u64) -> Aspect {
     let mut dice = Dice(n);
-    let (size, noise) = match dice.range(0, 20) {
-        0..12 => (dice.range(0, 900), true),
-        12..17 => (dice.range(1000, 6000), true),
-        _ => (dice.range(100_000, 300_000), false),
+    // More of these at first, so that there is something in such files most of the time.
+    let large = if n < 240 { 5 } else { 2 };
+    let (size, noise) = match dice.range(large, 20 + large) {
+        0..15 => (dice.range(0, 900), true),
+        15..20 => (dice.range(1000, 6000), true),
+        _ => (dice.range(200_000, 400_000), false),
     };
     let mut data = vec![0; size];
     match noise {
