@@ -40,16 +40,22 @@ use std::{
 use crate::common::*;
 use arcwise_proto::{ArcSet, Aspect, session::Holdings};
 use arcwise_store::{Options, Store};
-use disk::{Dice, Names, Torn, Trace};
+use disk::{Dice, Disk, Names, Torn, Trace};
 
 const FOLDER: &str = "ARCWISE_POWER_TEST_FOLDER";
 const SEED: &str = "ARCWISE_POWER_TEST_SEED";
+const AGAIN: &str = "ARCWISE_POWER_TEST_AGAIN";
 /// Moments that are tried of one trace.
 const MOMENTS: usize = 40;
 const WRITERS: usize = 2;
 const CALLS: usize = 160;
 /// After so many calls of each writer the store is closed and opened again.
 const REOPEN: usize = 70;
+
+/// Of one disk that the power failure left, a child goes on, and of that so many more are tried, most of
+/// them in its opening of the store.
+const MOMENTS_AGAIN: usize = 10;
+const CALLS_AGAIN: usize = 5;
 
 /// A call that is acknowledged once it has returned.
 #[derive(Debug)]
@@ -61,11 +67,12 @@ enum Call {
 }
 
 /// All that a writer does. Each has numbers of its own.
-fn calls(seed: u64, writer: usize) -> Vec<Call> {
+fn calls(seed: u64, again: bool, writer: usize) -> Vec<Call> {
     let mut dice = Dice(seed ^ (writer as u64 + 1) << 32);
-    let (mut next, mut held) = (writer as u64, Vec::new());
+    let first = if again { 1 << 30 } else { 0 };
+    let (mut next, mut held) = (first + writer as u64, Vec::new());
     let call = |n| match dice.range(0, 10) {
-        0 => Call::Set(n as u64),
+        0 => Call::Set(first + n as u64),
         1 | 2 if held.len() > 4 => {
             let removed = dice.range(1, 4);
             Call::Remove((0..removed).map(|_| held.remove(dice.range(0, held.len()))).collect())
@@ -78,7 +85,7 @@ fn calls(seed: u64, writer: usize) -> Vec<Call> {
             Call::Insert(new)
         }
     };
-    (0..CALLS).map(call).collect()
+    (0..if again { CALLS_AGAIN } else { CALLS }).map(call).collect()
 }
 
 /// Many are small, some so large that the engine keeps them in files of their own, and a few such that
@@ -108,15 +115,21 @@ fn setting(writer: usize) -> String {
     format!("writer {writer}")
 }
 
+fn acknowledged(again: bool) -> &'static str {
+    if again { "acknowledged again" } else { "acknowledged" }
+}
+
 /// Not a test by itself: the process whose files are watched.
 #[test]
 fn child() {
     let (Ok(folder), Ok(seed)) = (env::var(FOLDER), env::var(SEED)) else { return };
-    let (folder, seed) = (Path::new(&folder), seed.parse().unwrap());
-    let acknowledged = fs::File::create(folder.join("acknowledged")).unwrap();
+    let (folder, seed, again) =
+        (Path::new(&folder), seed.parse().unwrap(), env::var(AGAIN).is_ok());
+    let acknowledged = fs::File::create(folder.join(acknowledged(again))).unwrap();
     let acknowledge = |what: u8| (&acknowledged).write_all(&[what]).unwrap();
-    let calls: Vec<_> = (0..WRITERS).map(|writer| calls(seed, writer)).collect();
-    for half in [0..REOPEN, REOPEN..CALLS] {
+    let calls: Vec<_> = (0..WRITERS).map(|writer| calls(seed, again, writer)).collect();
+    let ends: &[usize] = if again { &[0, CALLS_AGAIN] } else { &[0, REOPEN, CALLS] };
+    for part in ends.windows(2) {
         // So that checkpoints are written all the time.
         let options = Options { checkpoint_after: 60, ..options() };
         let store = Store::open(&folder.join("store"), options).unwrap();
@@ -127,7 +140,7 @@ fn child() {
         });
         thread::scope(|scope| {
             for writer in 0..WRITERS {
-                let (store, space, calls) = (&store, &space, &calls[writer][half.clone()]);
+                let (store, space, calls) = (&store, &space, &calls[writer][part[0]..part[1]]);
                 scope.spawn(move || {
                     for call in calls {
                         match call {
@@ -159,24 +172,53 @@ fn library(folder: &Path, options: &[&str]) -> PathBuf {
     library
 }
 
-/// Lets a child work, and gives what it did.
-fn record(library: &Path, folder: &Path, seed: u64) -> Trace {
-    let (traced, trace) = (folder.join("traced"), folder.join("trace"));
+/// Lets a child work on what a disk has, and gives what it did.
+fn record(library: &Path, folder: &Path, disk: &Disk, seed: u64, again: bool) -> Trace {
+    let name = if again { "again" } else { "first" };
+    let (traced, trace) = (folder.join(name), folder.join(name).with_extension("trace"));
     fs::create_dir(&traced).unwrap();
-    let output = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "power::child"])
-        .env(FOLDER, &traced)
-        .env(SEED, seed.to_string())
-        .env("LD_PRELOAD", library)
-        .env("ARCWISE_POWER_TRACED", &traced)
-        .env("ARCWISE_POWER_TRACE", &trace)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "the child failed: {output:?}");
-    let trace = Trace::read(&trace, &traced);
+    let mut child = Command::new(env::current_exe().unwrap());
+    child.args(["--exact", "power::child"]).env(FOLDER, &traced).env(SEED, seed.to_string());
+    if again {
+        child.env(AGAIN, "");
+    }
+    child.env("LD_PRELOAD", library);
+    child.env("ARCWISE_POWER_TRACED", &traced).env("ARCWISE_POWER_TRACE", &trace);
+    let trace = Trace::of(disk, &traced, &trace, || {
+        let output = child.output().unwrap();
+        assert!(output.status.success(), "the child failed: {output:?}");
+    });
     // Otherwise the engine writes in ways that the library does not know.
     trace.all(trace.len()).assert_is(&traced);
     trace
+}
+
+/// What the writers do, to what, and all the aspects of it.
+struct Work {
+    again: bool,
+    calls: Vec<Vec<Call>>,
+    aspects: BTreeMap<u64, Aspect>,
+    before: Found,
+}
+
+/// What is in a store.
+#[derive(Clone, Debug, Default)]
+struct Found {
+    space: bool,
+    aspects: BTreeSet<u64>,
+    settings: Vec<Option<u64>>,
+}
+
+impl Work {
+    fn new(seed: u64, again: bool, before: Found) -> Self {
+        let calls: Vec<_> = (0..WRITERS).map(|writer| calls(seed, again, writer)).collect();
+        let new = calls.iter().flatten().filter_map(|call| match call {
+            Call::Insert(new) => Some(new),
+            _ => None,
+        });
+        let aspects = new.flatten().chain(&before.aspects).map(|n| (*n, made(*n))).collect();
+        Self { again, calls, aspects, before }
+    }
 }
 
 /// What must be there.
@@ -187,45 +229,28 @@ struct Promised<'a> {
     returned: Vec<usize>,
 }
 
-/// What the writers do, and all the aspects of it.
-struct Work {
-    calls: Vec<Vec<Call>>,
-    aspects: BTreeMap<u64, Aspect>,
-}
-
-impl Work {
-    fn new(seed: u64) -> Self {
-        let calls: Vec<_> = (0..WRITERS).map(|writer| calls(seed, writer)).collect();
-        let new = calls.iter().flatten().filter_map(|call| match call {
-            Call::Insert(new) => Some(new),
-            _ => None,
-        });
-        let aspects = new.flatten().map(|n| (*n, made(*n))).collect();
-        Self { calls, aspects }
-    }
-}
-
 impl<'a> Promised<'a> {
     fn new(work: &'a Work, trace: &Trace, moment: usize) -> Self {
-        let acknowledged = trace.written("acknowledged", moment);
+        let acknowledged = trace.written(acknowledged(work.again), moment);
         let count = |what: u8| acknowledged.iter().filter(|it| **it == what).count();
         let returned = (0..WRITERS).map(|writer| count(writer as u8)).collect();
-        Self { work, space: count(b's') > 0, returned }
+        Self { work, space: work.before.space || count(b's') > 0, returned }
     }
 
-    fn check(&self, store: &Store) {
+    fn check(&self, store: &Store) -> Found {
         assert_sound(store);
         let Some(space) = store.space(&SPACE) else {
             assert!(!self.space, "the space is gone");
-            return;
+            return Found { settings: vec![None; WRITERS], ..Found::default() };
         };
         let held = space.since(0, usize::MAX).unwrap().into_iter();
         let held: BTreeMap<_, _> =
             held.map(|(_, aspect)| (aspect.published().as_micros(), aspect)).collect();
-        let mut expected = BTreeSet::new();
+        let mut expected = self.work.before.aspects.clone();
+        let mut found = Found { space: true, ..Found::default() };
         for (writer, calls) in self.work.calls.iter().enumerate() {
             let (returned, begun) = calls.split_at(self.returned[writer]);
-            let mut settings = vec![None];
+            let mut settings = vec![self.work.before.settings.get(writer).copied().flatten()];
             for call in returned {
                 match call {
                     Call::Insert(new) => expected.extend(new),
@@ -240,15 +265,14 @@ impl<'a> Promised<'a> {
             };
             match begun.first() {
                 Some(Call::Insert(new)) if there(new) => expected.extend(new),
-                Some(Call::Remove(old)) if !there(old) => {
-                    expected.retain(|n| !old.contains(n));
-                }
+                Some(Call::Remove(old)) if !there(old) => expected.retain(|n| !old.contains(n)),
                 Some(Call::Set(value)) => settings.push(Some(*value)),
                 _ => {}
             }
-            let found = store.setting(&setting(writer)).unwrap();
-            let found = found.map(|value| u64::from_be_bytes(value.try_into().unwrap()));
-            assert!(settings.contains(&found), "{found:?} is set, and not one of {settings:?}");
+            let value = store.setting(&setting(writer)).unwrap();
+            let value = value.map(|value| u64::from_be_bytes(value.try_into().unwrap()));
+            assert!(settings.contains(&value), "{value:?} is set, and not one of {settings:?}");
+            found.settings.push(value);
         }
         let missing: Vec<_> = expected.iter().filter(|n| !held.contains_key(n)).collect();
         assert!(missing.is_empty(), "{missing:?} are missing");
@@ -257,13 +281,14 @@ impl<'a> Promised<'a> {
         assert!(held.iter().all(|(n, aspect)| self.work.aspects[n] == *aspect));
         let keys = keys(&held.into_values().collect::<Vec<_>>());
         assert_eq!(space.lacks(&keys).unwrap(), []);
+        Found { aspects: expected, ..found }
     }
 }
 
-/// Opens what a disk was left with, and goes on.
-fn recover(folder: &Path, promised: &Promised<'_>) {
+/// Opens what a disk was left with, and goes on. Gives what was there.
+fn recover(folder: &Path, promised: &Promised<'_>) -> Found {
     let store = Store::open(folder, options()).unwrap();
-    promised.check(&store);
+    let found = promised.check(&store);
     let space = store.space(&SPACE).unwrap_or_else(|| {
         store.create_space(&SPACE, "a space", ArcSet::full(), ArcSet::empty()).unwrap()
     });
@@ -276,87 +301,127 @@ fn recover(folder: &Path, promised: &Promised<'_>) {
     assert_eq!(space.stats().count, count + 2);
     let got = space.get_many(&keys(&later)).unwrap();
     assert!(got.into_iter().flatten().eq(later));
+    found
 }
 
 fn number(name: &str) -> Option<u64> {
     Some(env::var(name).ok()?.parse().unwrap_or_else(|e| panic!("{name}: {e}")))
 }
 
-fn survives(names: Names, files: Torn, seed: u64) {
-    let rounds = number("ARCWISE_POWER_ROUNDS").unwrap_or(MOMENTS as u64) as usize;
-    let seed = number("ARCWISE_POWER_SEED").unwrap_or(seed);
-    let failed = failures(names, files, seed, rounds, usize::MAX, &[]);
-    assert_eq!(failed, 0, "of {rounds} disks so many do not have what was promised");
-}
-
-/// Of so many disks, on how many something is not as it must be, until that are `enough`. The options
-/// are the compiler's.
-fn failures(
+/// How a disk comes to be what it is after a power failure, and how many of them are tried.
+#[derive(Clone, Debug)]
+struct Failures {
     names: Names,
     files: Torn,
     seed: u64,
     rounds: usize,
+    failed: usize,
+    /// No more are tried once so many have failed.
     enough: usize,
-    options: &[&str],
-) -> usize {
-    let folder = tempfile::tempdir().unwrap();
-    let library = library(folder.path(), options);
-    let mut failed = 0;
-    for (seed, first) in (seed..).zip((0..rounds).step_by(MOMENTS)) {
+}
+
+impl Failures {
+    fn new(names: Names, files: Torn, seed: u64) -> Self {
+        let rounds = number("ARCWISE_POWER_ROUNDS").unwrap_or(MOMENTS as u64) as usize;
+        let seed = number("ARCWISE_POWER_SEED").unwrap_or(seed);
+        Self { names, files, seed, rounds, failed: 0, enough: usize::MAX }
+    }
+
+    fn assert_none(mut self) {
+        self.run(&[]);
+        let Self { failed, rounds, .. } = self;
+        assert_eq!(failed, 0, "of {rounds} disks so many do not have what was promised");
+    }
+
+    /// The options are for the compiler.
+    fn run(&mut self, options: &[&str]) {
         let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path().canonicalize().unwrap();
-        let (trace, work) = (record(&library, &folder, seed), Work::new(seed));
-        for round in first..rounds.min(first + MOMENTS) {
-            let mut dice = Dice(seed << 32 | round as u64);
+        let library = library(folder.path(), options);
+        let mut left = self.rounds;
+        while left > 0 && self.failed < self.enough {
+            let folder = tempfile::tempdir().unwrap();
+            let folder = folder.path().canonicalize().unwrap();
+            let trace = record(&library, &folder, &Disk::default(), self.seed, false);
+            let work = Work::new(self.seed, false, Found::default());
+            let moments = left.min(MOMENTS - MOMENTS_AGAIN);
+            let again = (left - moments).min(MOMENTS_AGAIN);
+            let left_with = self.cut(&folder.join("first"), &trace, &work, moments);
+            if let Some((disk, found)) = left_with {
+                let trace = record(&library, &folder, &disk, self.seed, true);
+                let work = Work::new(self.seed, true, found);
+                self.cut(&folder.join("again"), &trace, &work, again);
+            }
+            self.seed += 1;
+            left -= moments + again;
+        }
+    }
+
+    /// Cuts the power at some moments. Gives the last disk that was well, and what was on it.
+    fn cut(
+        &mut self,
+        traced: &Path,
+        trace: &Trace,
+        work: &Work,
+        moments: usize,
+    ) -> Option<(Disk, Found)> {
+        let made = traced.with_extension("crashed");
+        let mut last = None;
+        for round in 0..moments as u64 {
+            let mut dice = Dice(self.seed << 32 | u64::from(work.again) << 31 | round);
             let moment = trace.moment(&mut dice);
-            let disk = trace.crash(moment, names, files, &mut dice);
-            let promised = Promised::new(&work, &trace, moment);
-            let made = folder.join("crashed");
+            let disk = trace.crash(moment, self.names, self.files, &mut dice);
+            let promised = Promised::new(work, trace, moment);
             fs::create_dir(&made).unwrap();
             disk.write(&made);
-            let store = made.join("store");
-            if catch_unwind(AssertUnwindSafe(|| recover(&store, &promised))).is_err() {
-                failed += 1;
-                let (of, returned) = (trace.len(), &promised.returned);
-                eprintln!("so with seed {seed}, round {round}, event {moment} of {of}");
-                eprintln!("{returned:?} calls had returned; of files that were not all on disk:");
-                disk.lost.iter().for_each(|lost| eprintln!("  {lost}"));
-                if let Ok(kept) = env::var("ARCWISE_POWER_KEEP") {
-                    let kept = format!("{kept}/{names:?} {files:?} {seed} {round}");
-                    fs::create_dir_all(&kept).unwrap();
-                    disk.write(Path::new(&kept));
-                    fs::copy(folder.join("trace"), format!("{kept}/trace")).unwrap();
+            let recover = || recover(&made.join("store"), &promised);
+            match catch_unwind(AssertUnwindSafe(recover)) {
+                Ok(found) => last = Some((disk, found)),
+                Err(_) => {
+                    self.failed += 1;
+                    let (of, returned) = (trace.len(), &promised.returned);
+                    eprintln!("so with {self:?}, round {round}, event {moment} of {of},");
+                    eprintln!("{returned:?} calls had returned; and of files not all on disk:");
+                    disk.lost.iter().for_each(|lost| eprintln!("  {lost}"));
+                    if let Ok(kept) = env::var("ARCWISE_POWER_KEEP") {
+                        let kept = Path::new(&kept).join(format!("{} {round}", self.seed));
+                        fs::create_dir_all(&kept).unwrap();
+                        disk.write(&kept);
+                        let trace = traced.with_extension("trace");
+                        fs::copy(trace, kept.join("trace")).unwrap();
+                    }
                 }
             }
             fs::remove_dir_all(&made).unwrap();
-            if failed >= enough {
-                return failed;
+            if self.failed >= self.enough {
+                break;
             }
         }
+        last
     }
-    failed
 }
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_power_failure() {
-    survives(Names::Ordered, Torn::Front, 1);
+    Failures::new(Names::Ordered, Torn::Front, 1).assert_none();
 }
 
 #[test]
 fn sectors_in_any_order() {
-    survives(Names::Ordered, Torn::Sectors, 1 << 20);
+    Failures::new(Names::Ordered, Torn::Sectors, 1 << 20).assert_none();
 }
 
 #[test]
 fn a_synced_file_whose_folder_was_not_may_lose_its_name() {
-    survives(Names::ByFolder, Torn::Front, 2 << 20);
+    Failures::new(Names::ByFolder, Torn::Front, 2 << 20).assert_none();
 }
 
 /// That it would be noticed if the store, or the engine, did not sync.
 #[test]
 fn what_is_not_synced_is_missed() {
     for option in ["-DNO_DATA_SYNC", "-DNO_SYNC"] {
-        let failed = failures(Names::Ordered, Torn::Front, 3 << 20, 80, 1, &[option]);
-        assert!(failed > 0, "{option}");
+        let mut failures = Failures::new(Names::Ordered, Torn::Front, 3 << 20);
+        (failures.rounds, failures.enough) = (80, 1);
+        failures.run(&[option]);
+        assert!(failures.failed > 0, "{option}");
     }
 }

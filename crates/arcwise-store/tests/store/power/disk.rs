@@ -111,6 +111,8 @@ pub(super) struct Trace {
     events: Vec<Event>,
     /// Of each file and folder that ever was.
     is_folder: Vec<bool>,
+    /// Where what was there before ends.
+    start: usize,
     /// Where there are events that make a difference to names, or to what is on disk.
     turns: Vec<usize>,
 }
@@ -126,12 +128,29 @@ struct Reader {
 }
 
 impl Trace {
-    /// Reads the trace of what was done in `folder`, which was empty before and is as it was left.
-    pub(super) fn read(trace: &Path, folder: &Path) -> Self {
-        let bytes = fs::read(trace).unwrap();
-        let mut reader = Reader::default();
+    /// Puts what a disk has into an empty folder, lets something be done there that is written down in
+    /// `trace`, and reads that.
+    pub(super) fn of(disk: &Disk, folder: &Path, trace: &Path, done: impl FnOnce()) -> Self {
+        let (mut reader, mut bytes) = (Reader::default(), Vec::new());
         reader.add(folder.to_owned(), fs::metadata(folder).unwrap().ino(), true);
-        let mut at = 0;
+        disk.write(folder);
+        let number = |path: &Path| fs::metadata(folder.join(path)).unwrap().ino();
+        // A folder comes before what is in it.
+        disk.folders.iter().for_each(|path| reader.link(folder.join(path), number(path), true));
+        for (path, content) in &disk.files {
+            let (file, first) = (number(path), bytes.len());
+            bytes.extend(&content.bytes);
+            reader.link(folder.join(path), file, false);
+            reader.change(file, Change::Write(0, first..bytes.len()));
+            reader.change(file, Change::SetLen(content.len));
+        }
+        for place in 0..reader.is_folder.len() {
+            reader.events.extend([Event::Sync(0, place, true), Event::Synced(0)]);
+        }
+        let start = reader.events.len();
+        let mut at = bytes.len();
+        done();
+        bytes.extend(fs::read(trace).unwrap());
         while at < bytes.len() {
             let word = |n: usize| u32::from_ne_bytes(bytes[at + n..][..4].try_into().unwrap());
             let long = |n: usize| u64::from_ne_bytes(bytes[at + n..][..8].try_into().unwrap());
@@ -160,8 +179,8 @@ impl Trace {
         }
         let Reader { events, is_folder, .. } = reader;
         let turn = |event: &Event| matches!(event, Event::Naming(_) | Event::Sync(_, _, true));
-        let turns = (0..events.len()).filter(|n| turn(&events[*n])).collect();
-        Self { bytes, events, is_folder, turns }
+        let turns = (start..events.len()).filter(|n| turn(&events[*n])).collect();
+        Self { bytes, events, is_folder, start, turns }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -171,10 +190,10 @@ impl Trace {
     /// Somewhere in it, half of the time near to where names change or files are synced.
     pub(super) fn moment(&self, dice: &mut Dice) -> usize {
         if dice.chance(1, 2) {
-            return dice.range(0, self.len() + 1);
+            return dice.range(self.start, self.len() + 1);
         }
         let turn = self.turns[dice.range(0, self.turns.len())];
-        (turn + dice.range(0, 6)).saturating_sub(2).min(self.len())
+        (turn + dice.range(0, 6)).saturating_sub(2).clamp(self.start, self.len())
     }
 
     /// What was written, up to a moment, to the file of this name in the folder.
