@@ -5,24 +5,31 @@
 //! (`power/record.c`) writes down everything that is done to its files; afterwards that trace is cut
 //! off at some moment, and what a disk could be left with then is made (`power/disk.rs`) and opened.
 //!
-//! What was in a file when a sync of it began that was over by then is there. Of what came later,
-//! each sector of 512 bytes is as it was at some time since; or everything up to some write is there
-//! and the beginning of that write; and the length is likewise old or new, with zeros where nothing was
-//! written. Each file has its own luck.
+//! What was in a file when a sync of it began that was over by then is there. Of what came later, all
+//! or nothing may be there, or as [`Torn`] says, and each file has its own luck:
+//!
+//! * [`Torn::Front`]: everything up to some write, and the beginning of that write, which need not
+//!   end where a sector does.
+//! * [`Torn::Sectors`]: that, or each sector of 512 bytes as it was at some time since the sync, and
+//!   the length likewise, with zeros where nothing was written. So it is where the system writes the
+//!   pages of a file in the order it likes, as all do.
 //!
 //! Names are less clear, since a file system may promise more than the standard does:
 //!
 //! * [`Names::Ordered`], as ext4, XFS and Btrfs do by default: changes of names go to a journal, in the
 //!   order in which they were made, so that what is there is some beginning of all of them. An fsync
-//!   of a file or folder brings at least all up to the last one that concerns it. (`fdatasync` may
-//!   be taken to, on ext4, but nobody says so; here it does not.)
+//!   of a file or folder brings at least all up to the last one that concerns it. (`fdatasync` does
+//!   that too on ext4, for a new file, but nobody promises it; here it does not.)
 //! * [`Names::ByFolder`], about what POSIX promises: a name is there once its folder was synced, and
 //!   syncing the file itself does nothing for it. Within a folder the order is kept.
 //!
-//! How many moments are tried can be set with `ARCWISE_POWER_ROUNDS`, and where to begin with
+//! The engine survives the first of each. The tests of the others fail, say why, and are left out of
+//! a normal run: `cargo test -p arcwise-store --test store power -- --ignored`.
+//!
+//! How many disks are tried can be set with `ARCWISE_POWER_ROUNDS`, and where to begin with
 //! `ARCWISE_POWER_SEED`; threads take turns as they like, though, so that a seed does not bring the
-//! same trace again. With `ARCWISE_POWER_KEEP` what a test failed with is kept in that folder: the disk, and
-//! the trace that it was made from.
+//! same trace again. With `ARCWISE_POWER_KEEP` the disks that failed are kept in that folder, each
+//! with the trace it was made from. Where there is no C compiler (`CC`, or `cc`) the tests fail.
 
 #[path = "power/disk.rs"]
 mod disk;
@@ -45,7 +52,7 @@ use disk::{Dice, Disk, Names, Torn, Trace};
 const FOLDER: &str = "ARCWISE_POWER_TEST_FOLDER";
 const SEED: &str = "ARCWISE_POWER_TEST_SEED";
 const AGAIN: &str = "ARCWISE_POWER_TEST_AGAIN";
-/// Moments that are tried of one trace.
+/// Disks that are tried of one run of the child, those with [`MOMENTS_AGAIN`] included.
 const MOMENTS: usize = 40;
 const WRITERS: usize = 2;
 const CALLS: usize = 160;
@@ -406,13 +413,58 @@ fn what_was_acknowledged_is_there_after_a_power_failure() {
 }
 
 #[test]
-fn sectors_in_any_order() {
+#[ignore = "fjall does not open where a sector of the last batch in its journal is missing"]
+fn sectors_may_be_written_in_any_order() {
     Failures::new(Names::Ordered, Torn::Sectors, 1 << 20).assert_none();
 }
 
 #[test]
+#[ignore = "fjall syncs neither `keyspaces` after creating one nor `blobs` after a new file"]
 fn a_synced_file_whose_folder_was_not_may_lose_its_name() {
     Failures::new(Names::ByFolder, Torn::Front, 2 << 20).assert_none();
+}
+
+/// The least of what [`sectors_may_be_written_in_any_order`] finds: of the last batch, which nobody
+/// was told is on disk, one sector is not, and neither its first nor its last.
+#[test]
+#[ignore = "fjall does not open where a sector of the last batch in its journal is missing"]
+fn a_sector_of_the_last_batch_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, space) = open_space(folder.path());
+    let (first, last) = (numbered(1, 100), numbered(2, 3000));
+    space.insert(vec![first.clone()]).unwrap();
+    space.insert(vec![last.clone()]).unwrap();
+    drop((store, space));
+    let path = folder.path().join("db/0.jnl");
+    let mut journal = fs::read(&path).unwrap();
+    let encoding = last.encoding();
+    let at = journal.windows(encoding.len()).position(|bytes| bytes == &encoding[..]).unwrap();
+    let sector = (at + 1000).next_multiple_of(512);
+    journal[sector..sector + 512].fill(0);
+    fs::write(&path, journal).unwrap();
+
+    let (store, space) = open_space(folder.path());
+    assert_sound(&store);
+    assert_eq!(space.since(0, usize::MAX).unwrap(), [(1, first)]);
+}
+
+/// The store says its format before there is anything else. Whatever of that got to the disk, nothing
+/// was stored yet.
+#[test]
+#[ignore = "a file FORMAT that is neither empty nor whole is not taken for one being created"]
+fn a_format_that_was_cut_short() {
+    let line = b"arcwise store, format 2\n";
+    for written in 0..line.len() {
+        for len in [written, line.len()] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::create_dir(folder.path().join("db.new")).unwrap();
+            let mut format = line[..written].to_vec();
+            format.resize(len, 0);
+            fs::write(folder.path().join("FORMAT"), format).unwrap();
+            drop(open_space(folder.path()));
+            assert_eq!(fs::read(folder.path().join("FORMAT")).unwrap(), line);
+        }
+    }
 }
 
 /// That it would be noticed if the store, or the engine, did not sync.

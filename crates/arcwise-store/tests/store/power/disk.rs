@@ -113,7 +113,7 @@ pub(super) struct Trace {
     is_folder: Vec<bool>,
     /// Where what was there before ends.
     start: usize,
-    /// Where there are events that make a difference to names, or to what is on disk.
+    /// The events that make a difference to names, or to what is on disk for sure.
     turns: Vec<usize>,
 }
 
@@ -178,7 +178,7 @@ impl Trace {
             at = end;
         }
         let Reader { events, is_folder, .. } = reader;
-        let turn = |event: &Event| matches!(event, Event::Naming(_) | Event::Sync(_, _, true));
+        let turn = |event: &Event| matches!(event, Event::Naming(_) | Event::Sync(..));
         let turns = (start..events.len()).filter(|n| turn(&events[*n])).collect();
         Self { bytes, events, is_folder, start, turns }
     }
@@ -187,9 +187,9 @@ impl Trace {
         self.events.len()
     }
 
-    /// Somewhere in it, half of the time near to where names change or files are synced.
+    /// Somewhere in it, most of the time near to where names change or files are synced.
     pub(super) fn moment(&self, dice: &mut Dice) -> usize {
-        if dice.chance(1, 2) {
+        if dice.chance(1, 4) {
             return dice.range(self.start, self.len() + 1);
         }
         let turn = self.turns[dice.range(0, self.turns.len())];
@@ -458,7 +458,7 @@ impl Content {
         files: Torn,
         dice: &mut Dice,
     ) -> (Self, String) {
-        match dice.range(0, if files == Torn::Front { 4 } else { 6 }) {
+        match dice.range(0, if files == Torn::Front { 4 } else { 8 }) {
             0 => (self, "all lost".to_owned()),
             1 => {
                 pending.iter().for_each(|change| self.apply(change, trace));
