@@ -53,7 +53,7 @@ const FOLDER: &str = "ARCWISE_POWER_TEST_FOLDER";
 const SEED: &str = "ARCWISE_POWER_TEST_SEED";
 const AGAIN: &str = "ARCWISE_POWER_TEST_AGAIN";
 /// Disks that are tried of one run of the child, those with [`MOMENTS_AGAIN`] included.
-const MOMENTS: usize = 40;
+const MOMENTS: usize = 24;
 const WRITERS: usize = 2;
 const CALLS: usize = 160;
 /// After so many calls of each writer the store is closed and opened again.
@@ -61,7 +61,7 @@ const REOPEN: usize = 70;
 
 /// Of one disk that the power failure left, a child goes on, and of that so many more are tried, most of
 /// them in its opening of the store.
-const MOMENTS_AGAIN: usize = 10;
+const MOMENTS_AGAIN: usize = 6;
 const CALLS_AGAIN: usize = 5;
 
 /// A call that is acknowledged once it has returned.

@@ -162,7 +162,8 @@ impl Trace {
                 PathBuf::from(str::from_utf8(&bytes[from..to]).unwrap().to_owned())
             };
             match what {
-                b'o' => reader.open(path(first, second), file, number != 0),
+                b'o' if number == 2 => reader.link(path(first, second), file, false),
+                b'o' => reader.open(path(first, second), file, number == 1),
                 b'w' => reader.change(file, Change::Write(number, second..end)),
                 b't' => reader.change(file, Change::SetLen(number)),
                 b'm' => reader.link(path(first, second), file, true),
@@ -378,20 +379,13 @@ impl Reader {
     }
 
     fn open(&mut self, path: PathBuf, file: u64, emptied: bool) {
-        match self.names.get(&path) {
-            Some(place) if self.files[&file] == *place => {}
-            there => {
-                // It has a name already, so it was renamed and we have not seen it: the engine
-                // does that, with a system call of its own, and opens what it has renamed.
-                let there = there.copied();
-                let known = self.files.get(&file).copied();
-                let old = self.names.iter().find(|(_, place)| Some(**place) == known);
-                match old.map(|(old, _)| old.clone()) {
-                    Some(old) => self.rename(&old, path),
-                    None if there.is_some() => panic!("{} is another file", path.display()),
-                    None => self.link(path, file, false),
-                }
-            }
+        let place = self.files[&file];
+        if self.names.get(&path) != Some(&place) {
+            // It was renamed and we have not seen it: the engine does that with a system call of its
+            // own, and opens what it has renamed.
+            let mut names = self.names.iter();
+            let old = names.find(|(_, it)| **it == place).map(|(old, _)| old.clone());
+            self.rename(&old.unwrap(), path);
         }
         if emptied {
             self.change(file, Change::SetLen(0));

@@ -117,9 +117,11 @@ static int open_any(int folder, const char *path, int flags, mode_t mode) {
     char full[PATH_ROOM];
     struct stat stat;
     if (!resolve(folder, path, full)) return syscall(SYS_openat, folder, path, flags, mode);
-    LOCKED(int, syscall(SYS_openat, folder, path, flags, mode));
+    pthread_mutex_lock(&lock);
+    int new = (flags & O_CREAT) && lstat(full, &stat) != 0;
+    int result = syscall(SYS_openat, folder, path, flags, mode), saved = errno;
     if (result >= 0 && fstat(result, &stat) == 0 && S_ISREG(stat.st_mode))
-        note('o', stat.st_ino, !!(flags & O_TRUNC), full, NULL, 0, 0);
+        note('o', stat.st_ino, new ? 2 : !!(flags & O_TRUNC), full, NULL, 0, 0);
     UNLOCKED;
 }
 
