@@ -84,11 +84,12 @@ pub(crate) fn claim(folder: &Path) -> Result<Claim, OpenError> {
 
     let mut line = Vec::new();
     (&file).take(64).read_to_end(&mut line).map_err(failed)?;
-    // Empty, with nothing else there yet: new, or left so by a crash right after its creation.
-    if line.is_empty() && !home.exists() {
+    // Unfinished, with nothing else there yet: new, or left so by a crash right after its creation.
+    if is_unfinished(&line) && !home.exists() {
         fs::create_dir_all(&fresh).map_err(|e| unusable(&fresh, e))?;
         sync_folder(folder).map_err(|e| unusable(folder, e))?;
         let line = format!("{FORMAT_LINE}{KNOWN_FORMAT}\n");
+        file.rewind().and_then(|()| file.set_len(0)).map_err(failed)?;
         file.write_all(line.as_bytes()).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         return Ok(Claim { file, format: KNOWN_FORMAT });
@@ -105,6 +106,18 @@ pub(crate) fn claim(folder: &Path) -> Result<Claim, OpenError> {
             Err(OpenError::NewerFormat { folder: folder.to_owned(), found, known: KNOWN_FORMAT })
         }
     }
+}
+
+/// Whether this is what a power failure may leave of the line that says the format: a part of it, and
+/// zeros after that.
+fn is_unfinished(line: &[u8]) -> bool {
+    let whole = format!("{FORMAT_LINE}{KNOWN_FORMAT}\n");
+    let written = line.iter().take_while(|byte| **byte != 0).count();
+    let (written, rest) = line.split_at(written);
+    line.len() <= whole.len()
+        && written.len() < whole.len()
+        && whole.as_bytes().starts_with(written)
+        && rest.iter().all(|byte| *byte == 0)
 }
 
 /// Says that a store of an older format is one of the newest from now on. What it lacks of that is made
@@ -131,13 +144,53 @@ pub(crate) fn open_engine(folder: &Path, options: &Options) -> Result<Engine, Op
     if !home.exists() {
         empty(&fresh).map_err(|e| unusable(&fresh, e))?;
         drop(open_at(&fresh, options)?);
+        // The engine leaves that to the file system.
+        sync_tree(&fresh).map_err(|e| unusable(&fresh, e))?;
         fs::rename(&fresh, &home).map_err(|e| unusable(&home, e))?;
         sync_folder(folder).map_err(|e| unusable(folder, e))?;
     }
-    open_at(&home, options).map_err(|e| match e {
+    let opened = match open_at(&home, options) {
+        Err(fjall::Error::JournalRecovery(_)) => open_without_torn_batch(&home, options),
+        opened => opened,
+    };
+    opened.map_err(|e| match e {
         fjall::Error::Locked => OpenError::Locked(folder.to_owned()),
         e => e.into(),
     })
+}
+
+/// What the engine ends each batch in its journals with.
+const BATCH_END: &[u8] = b"FJL\x03";
+
+/// Opens the engine where the last batch in its newest journal is torn: a power failure has left some of
+/// it on disk, and not all. Nobody was told that it is there, but the engine refuses to open over it
+/// where it has an end. So its end is cut off, or all of it: the engine does the rest. Where that is not
+/// what is wrong, everything stays as it was.
+fn open_without_torn_batch(home: &Path, options: &Options) -> fjall::Result<Engine> {
+    let number = |path: &Path| -> Option<u64> {
+        (path.extension()? == "jnl").then(|| path.file_stem()?.to_str()?.parse().ok())?
+    };
+    let mut journals = Vec::new();
+    for child in fs::read_dir(home)? {
+        let path = child?.path();
+        journals.extend(number(&path).map(|number| (number, path)));
+    }
+    let Some((_, journal)) = journals.into_iter().max() else { return open_at(home, options) };
+    let whole = fs::read(&journal)?;
+    let end_before =
+        |end: usize| whole[..end].windows(BATCH_END.len()).rposition(|bytes| bytes == BATCH_END);
+    let last = end_before(whole.len());
+    let all_of_it = last.and_then(|last| Some(end_before(last)? + BATCH_END.len()));
+    for cut in last.into_iter().chain(all_of_it) {
+        File::options().write(true).open(&journal)?.set_len(cut as u64)?;
+        if let Ok(engine) = open_at(home, options) {
+            return Ok(engine);
+        }
+        let file = File::options().write(true).truncate(true).open(&journal)?;
+        (&file).write_all(&whole)?;
+        file.sync_all()?;
+    }
+    open_at(home, options)
 }
 
 /// Removes what is in a folder, and not the folder.
@@ -193,6 +246,17 @@ fn unusable(path: &Path, source: io::Error) -> OpenError {
 fn sync_folder(folder: &Path) -> io::Result<()> {
     sync_names(folder)?;
     sync_names(folder.canonicalize()?.parent().unwrap_or(folder))
+}
+
+/// Makes the names in a folder durable, and in all folders below it.
+fn sync_tree(folder: &Path) -> io::Result<()> {
+    for child in fs::read_dir(folder)? {
+        let child = child?;
+        if child.file_type()?.is_dir() {
+            sync_tree(&child.path())?;
+        }
+    }
+    sync_names(folder)
 }
 
 /// Makes the names in a folder durable.

@@ -2,11 +2,9 @@
 
 mod common;
 
-use std::{collections::BTreeSet, time::Duration};
-
 use arcwise::{
-    AspectHash, AspectKey, Config, EntryAddress, Event, JoinError, Limits, Method, NewAspect, Node,
-    OpenError, RequestError, Source, Space, SyncError, SyncOptions,
+    AspectKey, Config, EntryAddress, Event, JoinError, Limits, Method, NewAspect, Node, OpenError,
+    RequestError, Source, SyncError, SyncOptions,
 };
 use common::{PATIENCE, all, aspect, aspects, in_sync, open, until, until_held};
 use tempfile::TempDir;

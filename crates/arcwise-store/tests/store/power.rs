@@ -23,8 +23,8 @@
 //! * [`Names::ByFolder`], about what POSIX promises: a name is there once its folder was synced, and
 //!   syncing the file itself does nothing for it. Within a folder the order is kept.
 //!
-//! The engine survives the first of each. The tests of the others fail, say why, and are left out of
-//! a normal run: `cargo test -p arcwise-store --test store power -- --ignored`.
+//! The store survives all but the last. Its test fails, says why, and is left out of a normal run:
+//! `cargo test -p arcwise-store --test store power -- --ignored`.
 //!
 //! How many disks are tried can be set with `ARCWISE_POWER_ROUNDS`, and where to begin with
 //! `ARCWISE_POWER_SEED`; threads take turns as they like, though, so that a seed does not bring the
@@ -46,7 +46,7 @@ use std::{
 
 use crate::common::*;
 use arcwise_proto::{ArcSet, Aspect, session::Holdings};
-use arcwise_store::{Options, Store};
+use arcwise_store::{Limits, Options, Store};
 use disk::{Dice, Disk, Names, Torn, Trace};
 
 const FOLDER: &str = "ARCWISE_POWER_TEST_FOLDER";
@@ -141,7 +141,8 @@ fn child() {
         let options = Options { checkpoint_after: 60, ..options() };
         let store = Store::open(&folder.join("store"), options).unwrap();
         let space = store.space(&SPACE).unwrap_or_else(|| {
-            let space = store.create_space(&SPACE, "a space", ArcSet::full(), ArcSet::empty());
+            let (full, empty) = (ArcSet::full(), ArcSet::empty());
+            let space = store.create_space(&SPACE, "a space", full, empty, Limits::default());
             acknowledge(b's');
             space.unwrap()
         });
@@ -296,9 +297,7 @@ impl<'a> Promised<'a> {
 fn recover(folder: &Path, promised: &Promised<'_>) -> Found {
     let store = Store::open(folder, options()).unwrap();
     let found = promised.check(&store);
-    let space = store.space(&SPACE).unwrap_or_else(|| {
-        store.create_space(&SPACE, "a space", ArcSet::full(), ArcSet::empty()).unwrap()
-    });
+    let space = store.space(&SPACE).unwrap_or_else(|| make_space(&store));
     let later = [made(1 << 40), made((1 << 40) + 1)];
     let count = space.stats().count;
     assert_eq!(space.insert(later.to_vec()).unwrap(), [true; 2]);
@@ -413,7 +412,6 @@ fn what_was_acknowledged_is_there_after_a_power_failure() {
 }
 
 #[test]
-#[ignore = "fjall does not open where a sector of the last batch in its journal is missing"]
 fn sectors_may_be_written_in_any_order() {
     Failures::new(Names::Ordered, Torn::Sectors, 1 << 20).assert_none();
 }
@@ -427,7 +425,6 @@ fn a_synced_file_whose_folder_was_not_may_lose_its_name() {
 /// The least of what [`sectors_may_be_written_in_any_order`] finds: of the last batch, which nobody
 /// was told is on disk, one sector is not, and neither its first nor its last.
 #[test]
-#[ignore = "fjall does not open where a sector of the last batch in its journal is missing"]
 fn a_sector_of_the_last_batch_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let (store, space) = open_space(folder.path());
@@ -451,9 +448,8 @@ fn a_sector_of_the_last_batch_is_missing() {
 /// The store says its format before there is anything else. Whatever of that got to the disk, nothing
 /// was stored yet.
 #[test]
-#[ignore = "a file FORMAT that is neither empty nor whole is not taken for one being created"]
 fn a_format_that_was_cut_short() {
-    let line = b"arcwise store, format 2\n";
+    let line = b"arcwise store, format 3\n";
     for written in 0..line.len() {
         for len in [written, line.len()] {
             let folder = tempfile::tempdir().unwrap();
