@@ -3,16 +3,12 @@
 use std::{path::PathBuf, time::Instant};
 
 use anyhow::Context;
-use arcwise::{Config, EntryAddress, Event, Limits, NewAspect, Node, Ticket};
+use arcwise::{Config, Node, Ticket};
 use serde::{Deserialize, Serialize};
-use tokio::{
-    io::{AsyncBufReadExt, BufReader, stdin},
-    sync::broadcast::error::RecvError,
-};
 
 use crate::{
-    machine,
-    process::{Process, Random, say},
+    data, machine, nodes,
+    process::{self, Process, say},
 };
 
 #[derive(clap::Args)]
@@ -41,16 +37,16 @@ enum Role {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Ready {
+pub struct Ready {
     ticket: String,
-    insert_seconds: f64,
+    pub insert_seconds: f64,
 }
 
 /// What one of the two processes measured.
 #[derive(Serialize, Deserialize)]
-struct Measured {
+pub struct Measured {
     /// From the call to `join` to the event `InSync`, everything durable.
-    seconds: f64,
+    pub seconds: f64,
     sent_bytes: u64,
     received_bytes: u64,
     peak_memory: u64,
@@ -74,28 +70,8 @@ async fn compare(args: &Args) -> anyhow::Result<()> {
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     for _ in 0..args.runs {
-        let folder = match &args.folder {
-            Some(folder) => tempfile::tempdir_in(folder)?,
-            None => tempfile::tempdir()?,
-        };
-        let start = |role: &str| {
-            let (aspects, size) = (args.aspects.to_string(), args.size.to_string());
-            let home = folder.path().join(role).display().to_string();
-            let of = |name: &str, value: &str| [format!("--{name}"), value.to_owned()];
-            let options = [of("role", role), of("aspects", &aspects), of("size", &size)];
-            let options = options.into_iter().chain([of("folder", &home)]).flatten();
-            Process::start(["cold-sync".to_owned()].into_iter().chain(options))
-        };
-        let mut full = start("full")?;
-        let ready: Ready = full.read().await?;
-        let mut empty = start("empty")?;
-        empty.write(&ready.ticket).await?;
-        let there: Measured = empty.read().await?;
-        full.write("report").await?;
-        let here: Measured = full.read().await?;
-        full.end().await?;
-        empty.end().await?;
-        anyhow::ensure!(there.stored == args.aspects, "{} aspects arrived", there.stored);
+        let Run { ready, here, there } =
+            once(args.aspects, args.size, args.folder.as_ref()).await?;
         let data = (args.aspects * args.size as u64) as f64;
         println!(
             "| {} | {} | {:.2} | {:.0} | {:.0} | {:.3} | {:.0}, {:.0}; {:.1} | {:.0}, {:.0}; {:.1} | {:.0} |",
@@ -117,6 +93,41 @@ async fn compare(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What both processes say.
+pub struct Run {
+    pub ready: Ready,
+    here: Measured,
+    pub there: Measured,
+}
+
+/// One sync, in two processes.
+pub async fn once(aspects: u64, size: usize, parent: Option<&PathBuf>) -> anyhow::Result<Run> {
+    let folder = nodes::folder(parent)?;
+    let start = |role: &str| {
+        let home = folder.path().join(role);
+        Process::start(
+            "cold-sync",
+            &[
+                ("--role", &role),
+                ("--aspects", &aspects),
+                ("--size", &size),
+                ("--folder", &home.display()),
+            ],
+        )
+    };
+    let mut full = start("full")?;
+    let ready: Ready = full.read().await?;
+    let mut empty = start("empty")?;
+    empty.write(&ready.ticket).await?;
+    let there: Measured = empty.read().await?;
+    full.write("report").await?;
+    let here: Measured = full.read().await?;
+    full.end().await?;
+    empty.end().await?;
+    anyhow::ensure!(there.stored == aspects, "{} aspects arrived", there.stored);
+    Ok(Run { ready, here, there })
+}
+
 async fn open(args: &Args) -> anyhow::Result<Node> {
     let folder = args.folder.clone().context("a folder")?;
     Ok(Node::open(Config::new(folder).loopback()).await?)
@@ -127,24 +138,18 @@ async fn full(args: &Args) -> anyhow::Result<()> {
     let node = open(args).await?;
     let space = node.create_space("bench", Limits::default()).await?;
     let start = Instant::now();
-    let mut random = Random(1);
     // About a megabyte at a time, where a thousand are more.
     let step = (1_000_000 / args.size.max(1)).clamp(1, 1000);
     for first in (0..args.aspects).step_by(step) {
-        let batch = (first..args.aspects.min(first + step as u64)).map(|_| NewAspect {
-            entry: EntryAddress(random.bytes(32).try_into().unwrap_or([0; 32])),
-            kind: 1,
-            data: random.bytes(args.size).into(),
-            signed: false,
-        });
-        space.publish(batch.collect()).await?;
+        let batch = first..args.aspects.min(first + step as u64);
+        space.publish(batch.map(|n| data::new_aspect(n, args.size, false)).collect()).await?;
     }
     let insert_seconds = start.elapsed().as_secs_f64();
     let ticket = node.ticket(&space.id()).context("a ticket")?.to_string();
     machine::reset_peak();
     let (before, cpu) = (machine::memory().unwrap_or(0), machine::cpu_seconds().unwrap_or(0.0));
     say(Ready { ticket, insert_seconds })?;
-    let mut lines = BufReader::new(stdin()).lines();
+    let mut lines = process::lines();
     lines.next_line().await?;
     report(&node, Instant::now(), before, cpu)?;
     lines.next_line().await?;
@@ -156,19 +161,12 @@ async fn full(args: &Args) -> anyhow::Result<()> {
 async fn empty(args: &Args) -> anyhow::Result<()> {
     let node = open(args).await?;
     let mut events = node.events();
-    let mut lines = BufReader::new(stdin()).lines();
+    let mut lines = process::lines();
     let ticket: Ticket = lines.next_line().await?.context("a ticket")?.parse()?;
     let (before, cpu) = (machine::memory().unwrap_or(0), machine::cpu_seconds().unwrap_or(0.0));
     let start = Instant::now();
     node.join(&ticket).await?;
-    loop {
-        match events.recv().await {
-            Ok(Event::InSync { .. }) => break,
-            Ok(Event::SyncFailed { reason, .. }) => eprintln!("a session failed: {reason}"),
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    nodes::in_sync(&mut events).await?;
     report(&node, start, before, cpu)?;
     lines.next_line().await?;
     node.shutdown().await;

@@ -1,26 +1,16 @@
 //! Two processes with durable stores that hold nearly the same, over QUIC.
 
-use std::{
-    ops::Range,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{ops::Range, path::PathBuf, time::Instant};
 
 use anyhow::Context;
-use arcwise::{ArcSet, Aspect, Config, EntryAddress, Event, Method, Node, SpaceId, Ticket, Time};
-use arcwise_store::{Limits, Options, Store};
+use arcwise::{Config, Method, Node, Ticket};
 use serde::{Deserialize, Serialize};
-use tokio::{
-    io::{AsyncBufReadExt, BufReader, stdin},
-    sync::broadcast::error::RecvError,
-};
 
 use crate::{
     machine,
-    process::{Process, say},
+    nodes::{self, SPACE},
+    process::{self, Process, say},
 };
-
-const SPACE: SpaceId = SpaceId([0xd1; 32]);
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -75,21 +65,23 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         "| both hold | differ | dial to in sync, ms | method | round trips | comparison, bytes | a difference | bound | computing at the dialling side, ms | UDP bytes beyond the aspects | open, s | MB resident |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
-    let folder = match &args.folder {
-        Some(folder) => tempfile::tempdir_in(folder)?,
-        None => tempfile::tempdir()?,
-    };
+    let folder = nodes::folder(args.folder.as_ref())?;
     let (mut both, mut next) = (args.aspects, args.aspects);
-    fill(&folder.path().join("left"), 0..args.aspects, args.size)?;
-    fill(&folder.path().join("right"), 0..args.aspects, args.size)?;
+    nodes::fill(&folder.path().join("left"), 0..args.aspects, args.size)?;
+    nodes::fill(&folder.path().join("right"), 0..args.aspects, args.size)?;
     for &d in &args.differing {
         let middle = next + d.div_ceil(2);
         let start = |name: &str, new: Range<u64>| {
-            let home = folder.path().join(name).display().to_string();
-            let (first, last, size) =
-                (new.start.to_string(), new.end.to_string(), args.size.to_string());
-            let args = ["--folder", &home, "--size", &size, "--hold", &first, "--hold", &last];
-            Process::start(["difference"].into_iter().chain(args))
+            let home = folder.path().join(name);
+            Process::start(
+                "difference",
+                &[
+                    ("--folder", &home.display()),
+                    ("--size", &args.size),
+                    ("--hold", &new.start),
+                    ("--hold", &new.end),
+                ],
+            )
         };
         let mut left = start("left", next..middle)?;
         let ready: Ready = left.read().await?;
@@ -119,35 +111,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn aspect(n: u64, size: usize) -> anyhow::Result<Aspect> {
-    let mut data = vec![0; size];
-    blake3::Hasher::new().update(&n.to_le_bytes()).finalize_xof().fill(&mut data);
-    let entry = EntryAddress(*blake3::hash(&data).as_bytes());
-    Ok(Aspect::new(entry, 1, Time::from_micros(n), &data)?)
-}
-
-/// Stores aspects as if they had always been there, and forgets every peer.
-fn fill(folder: &Path, numbers: Range<u64>, size: usize) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let store = Store::open(folder, Options::default())?;
-    let space = match store.space(&SPACE) {
-        Some(space) => space,
-        None => store.create_space(&SPACE, "bench", ArcSet::full(), ArcSet::full(), Limits::default())?,
-    };
-    for first in numbers.clone().step_by(4096) {
-        let batch = first..numbers.end.min(first + 4096);
-        space.insert(batch.map(|n| aspect(n, size)).collect::<Result<_, _>>()?)?;
-    }
-    for (peer, _) in store.peers()? {
-        store.remove_peer(&peer)?;
-    }
-    Ok(())
-}
-
 async fn side(args: &Args) -> anyhow::Result<()> {
     let folder = args.folder.clone().context("a folder")?;
     let [first, last] = args.hold[..] else { anyhow::bail!("two numbers") };
-    fill(&folder, first..last, args.size)?;
+    nodes::fill(&folder, first..last, args.size)?;
     let start = Instant::now();
     let node = Node::open(Config::new(folder).loopback()).await?;
     let open_seconds = start.elapsed().as_secs_f64();
@@ -155,19 +122,12 @@ async fn side(args: &Args) -> anyhow::Result<()> {
     say(Ready { ticket, open_seconds, memory: machine::memory().unwrap_or(0) })?;
 
     let mut events = node.events();
-    let mut lines = BufReader::new(stdin()).lines();
+    let mut lines = process::lines();
     if let Some(line) = lines.next_line().await? {
         let ticket: Ticket = line.parse()?;
         let start = Instant::now();
         node.join(&ticket).await?;
-        let report = loop {
-            match events.recv().await {
-                Ok(Event::InSync { report, .. }) => break report,
-                Ok(Event::SyncFailed { reason, .. }) => eprintln!("a session failed: {reason}"),
-                Ok(_) | Err(RecvError::Lagged(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
-        };
+        let report = nodes::in_sync(&mut events).await?;
         let seconds = start.elapsed().as_secs_f64();
         let status = node.status();
         let comparison = report.comparison.context("the sets are large")?;

@@ -1,6 +1,8 @@
-//! What the operating system says of this process (Linux).
+//! What the operating system says (Linux), mostly of this process.
 
-use std::fs;
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use rustix::time::ClockId;
 
 /// Bytes of the largest resident set since the start or the last [`reset_peak`].
 pub fn peak_memory() -> Option<u64> {
@@ -36,6 +38,30 @@ pub fn cpu_seconds() -> Option<f64> {
 
 /// Seconds of processor time of this thread so far, to the nanosecond or so.
 pub fn thread_seconds() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    seconds(ClockId::ThreadCPUTime)
+}
+
+fn seconds(clock: ClockId) -> f64 {
+    let time = rustix::time::clock_gettime(clock);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// Bytes that this process has sent to disks so far.
+pub fn written() -> Option<u64> {
+    let io = fs::read_to_string("/proc/self/io").ok()?;
+    io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.parse().ok()
+}
+
+/// Bytes that the files in a folder take up.
+pub fn on_disk(folder: &Path) -> std::io::Result<u64> {
+    let mut sum = 0;
+    for item in fs::read_dir(folder)? {
+        let item = item?;
+        let about = item.metadata()?;
+        sum += match about.is_dir() {
+            true => on_disk(&item.path())?,
+            false => about.blocks() * 512,
+        };
+    }
+    Ok(sum)
 }

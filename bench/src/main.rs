@@ -1,10 +1,13 @@
 //! Measures Arcwise: `cargo run --release --manifest-path bench/Cargo.toml -- --help`.
 
 mod cold_sync;
+mod data;
 mod difference;
 mod machine;
+mod nodes;
 mod process;
 mod reconcile;
+mod store;
 
 use clap::Parser;
 
@@ -15,6 +18,8 @@ enum Command {
     ColdSync(cold_sync::Args),
     /// Two processes with durable stores that hold nearly the same.
     Difference(difference::Args),
+    /// One process inserts, beside the bare engine with the same rows; then the store is opened again.
+    Store(store::Args),
     /// Two sets in memory, and what it takes to find out how they differ.
     Reconcile(reconcile::Args),
 }
@@ -24,6 +29,7 @@ async fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::ColdSync(args) => cold_sync::run(args).await,
         Command::Difference(args) => difference::run(args).await,
+        Command::Store(args) => store::run(args).await,
         Command::Reconcile(args) => reconcile::run(&args),
     }
 }

@@ -1,11 +1,11 @@
 //! The processes of a measurement, and what they say to each other.
 
-use std::{ffi::OsStr, process::Stdio};
+use std::{fmt::Display, process::Stdio};
 
 use anyhow::Context;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, Stdin, stdin},
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
@@ -17,10 +17,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// Runs this program with other arguments.
-    pub fn start<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> anyhow::Result<Self> {
+    /// Runs this program with another command and other options.
+    pub fn start(command: &str, options: &[(&str, &dyn Display)]) -> anyhow::Result<Self> {
+        let options =
+            options.iter().flat_map(|(name, value)| [name.to_string(), value.to_string()]);
         let mut child = Command::new(std::env::current_exe()?)
-            .args(args)
+            .arg(command)
+            .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -40,6 +43,11 @@ impl Process {
         Ok(self.input.flush().await?)
     }
 
+    /// Ends it as a crash would (SIGKILL).
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
     pub async fn end(mut self) -> anyhow::Result<()> {
         drop(self.input);
         anyhow::ensure!(self.child.wait().await?.success(), "a process failed");
@@ -53,17 +61,7 @@ pub fn say(value: impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Bytes that do not compress (xorshift64*), the same in every run.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let words = std::iter::repeat_with(|| {
-            self.0 ^= self.0 >> 12;
-            self.0 ^= self.0 << 25;
-            self.0 ^= self.0 >> 27;
-            self.0.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes()
-        });
-        words.flatten().take(len).collect()
-    }
+/// What the process that started this one says.
+pub fn lines() -> Lines<BufReader<Stdin>> {
+    BufReader::new(stdin()).lines()
 }
