@@ -42,3 +42,27 @@ pub fn new_aspect(number: u64, size: usize, signed: bool) -> NewAspect {
     let (entry, data) = Random::of(number).aspect(size);
     NewAspect { entry, kind: 1, data: data.into(), signed }
 }
+
+/// How long something took, many times.
+pub struct Times(Vec<f64>);
+
+impl FromIterator<f64> for Times {
+    fn from_iter<I: IntoIterator<Item = f64>>(seconds: I) -> Self {
+        let mut seconds: Vec<_> = seconds.into_iter().collect();
+        seconds.sort_unstable_by(f64::total_cmp);
+        Self(seconds)
+    }
+}
+
+impl Times {
+    /// Cells of a table, in `unit` of a second: half of the times are no longer than the first, 99 % no
+    /// longer than the second, and all no longer than the third.
+    pub fn cells(&self, unit: f64, digits: usize) -> String {
+        let at = |share: f64| {
+            let place = (self.0.len() as f64 * share).ceil() as usize;
+            let seconds = self.0.get(place.max(1) - 1).copied().unwrap_or(f64::NAN);
+            format!("{:.digits$}", seconds / unit)
+        };
+        format!("{} | {} | {}", at(0.5), at(0.99), at(1.0))
+    }
+}

@@ -41,6 +41,11 @@ pub fn thread_seconds() -> f64 {
     seconds(ClockId::ThreadCPUTime)
 }
 
+/// Seconds on a clock that is the same for all processes of this machine, to the nanosecond or so.
+pub fn clock() -> f64 {
+    seconds(ClockId::Monotonic)
+}
+
 fn seconds(clock: ClockId) -> f64 {
     let time = rustix::time::clock_gettime(clock);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9

@@ -6,6 +6,7 @@ mod difference;
 mod machine;
 mod nodes;
 mod process;
+mod publish;
 mod reconcile;
 mod store;
 
@@ -20,6 +21,8 @@ enum Command {
     Difference(difference::Args),
     /// One process inserts, beside the bare engine with the same rows; then the store is opened again.
     Store(store::Args),
+    /// Two connected processes: what one publishes, the other holds.
+    Publish(publish::Args),
     /// Two sets in memory, and what it takes to find out how they differ.
     Reconcile(reconcile::Args),
 }
@@ -30,6 +33,7 @@ async fn main() -> anyhow::Result<()> {
         Command::ColdSync(args) => cold_sync::run(args).await,
         Command::Difference(args) => difference::run(args).await,
         Command::Store(args) => store::run(args).await,
+        Command::Publish(args) => publish::run(args).await,
         Command::Reconcile(args) => reconcile::run(&args),
     }
 }
