@@ -43,6 +43,11 @@ pub fn new_aspect(number: u64, size: usize, signed: bool) -> NewAspect {
     NewAspect { entry, kind: 1, data: data.into(), signed }
 }
 
+/// So many numbers below `end`, in no order.
+pub fn numbers(many: u64, end: u64) -> impl Iterator<Item = u64> {
+    (0..many).map(move |n| Random::of(n).word() % end.max(1))
+}
+
 /// How long something took, many times.
 pub struct Times(Vec<f64>);
 

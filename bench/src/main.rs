@@ -3,6 +3,7 @@
 mod cold_sync;
 mod data;
 mod difference;
+mod get;
 mod machine;
 mod nodes;
 mod process;
@@ -23,6 +24,8 @@ enum Command {
     Store(store::Args),
     /// Two connected processes: what one publishes, the other holds.
     Publish(publish::Args),
+    /// Reading one aspect, from the own store and from a connected peer.
+    Get(get::Args),
     /// Two sets in memory, and what it takes to find out how they differ.
     Reconcile(reconcile::Args),
 }
@@ -34,6 +37,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Difference(args) => difference::run(args).await,
         Command::Store(args) => store::run(args).await,
         Command::Publish(args) => publish::run(args).await,
+        Command::Get(args) => get::run(args).await,
         Command::Reconcile(args) => reconcile::run(&args),
     }
 }
