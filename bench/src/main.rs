@@ -3,6 +3,7 @@
 mod cold_sync;
 mod data;
 mod difference;
+mod fill;
 mod get;
 mod machine;
 mod nodes;
@@ -26,6 +27,8 @@ enum Command {
     Publish(publish::Args),
     /// Reading one aspect, from the own store and from a connected peer.
     Get(get::Args),
+    /// A newcomer and several processes that hold everything.
+    Fill(fill::Args),
     /// Two sets in memory, and what it takes to find out how they differ.
     Reconcile(reconcile::Args),
 }
@@ -38,6 +41,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Store(args) => store::run(args).await,
         Command::Publish(args) => publish::run(args).await,
         Command::Get(args) => get::run(args).await,
+        Command::Fill(args) => fill::run(args).await,
         Command::Reconcile(args) => reconcile::run(&args),
     }
 }
