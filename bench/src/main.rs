@@ -5,6 +5,7 @@ mod data;
 mod difference;
 mod fill;
 mod get;
+mod large;
 mod machine;
 mod nodes;
 mod process;
@@ -29,6 +30,8 @@ enum Command {
     Get(get::Args),
     /// A newcomer and several processes that hold everything.
     Fill(fill::Args),
+    /// Two processes and large aspects, beside a bare stream of iroh with the same bytes.
+    Large(large::Args),
     /// Two sets in memory, and what it takes to find out how they differ.
     Reconcile(reconcile::Args),
 }
@@ -42,6 +45,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Publish(args) => publish::run(args).await,
         Command::Get(args) => get::run(args).await,
         Command::Fill(args) => fill::run(args).await,
+        Command::Large(args) => large::run(args).await,
         Command::Reconcile(args) => reconcile::run(&args),
     }
 }
