@@ -42,6 +42,9 @@ pub struct Args {
     /// How many threads insert.
     #[arg(long, default_value_t = 1)]
     threads: u64,
+    /// How often; the tables show every run.
+    #[arg(long, default_value_t = 1)]
+    runs: usize,
     /// Where the files go; by default the system's folder for temporary files.
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -92,11 +95,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let data = args.aspects as f64 * args.size as f64;
     let encodings = args.aspects as f64 * data::aspect(0, args.size)?.encoding().len() as f64;
     let (mut engine, mut tenths) = (None, Vec::new());
-    for (what, option, name) in [
+    let each = [
         (What::Engine, "engine", "engine"),
         (What::EngineIds, "engine-ids", "engine, with ids"),
         (What::Store, "store", "store"),
-    ] {
+    ];
+    for (what, option, name) in (0..args.runs).flat_map(|_| each) {
         let folder = nodes::folder(args.folder.as_ref())?;
         let home = folder.path().join("home");
         let start = |phase| {
@@ -160,8 +164,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 fn fill(args: &Args, what: What) -> anyhow::Result<()> {
     let target = Target::open(what, args.folder.as_ref().context("a folder")?)?;
     let (threads, batch) = (args.threads.max(1), args.batch.max(1));
-    let at_once = MADE_AT_ONCE as u64 / (threads * batch * args.size.max(64) as u64);
-    let round = threads * batch * at_once.max(4);
+    let together = threads * batch;
+    let at_once = (MADE_AT_ONCE as u64 / args.size.max(64) as u64).max(4 * together);
+    // In small runs less, so that the tenths can be told apart.
+    let round = (at_once.min(args.aspects / 40) / together).max(1) * together;
     // A round counts for each tenth by what it has of it.
     let mut seconds = [0.0; 10];
     let tenth = args.aspects as f64 / 10.0;
