@@ -171,8 +171,8 @@ pub enum ImportError {
 }
 
 impl Space {
-    /// Writes what is stored now as an archive, in the form that the source of this module describes,
-    /// and [`Node::import`] takes. What is stored meanwhile is left out.
+    /// Writes what is stored now as an archive, which [`Node::import`] takes; its format is described in
+    /// `archive.rs`. What is stored meanwhile is left out.
     ///
     /// **The archive is as secret as a ticket**: it holds the id of the space, and all data as it is.
     ///

@@ -118,18 +118,17 @@ pub(super) async fn import(args: Import, context: &Context<'_>) -> anyhow::Resul
     let (from, length) = open(&args.file)?;
     let bar = output.bytes("importing", length);
     let (sender, pieces) = mpsc::channel(2);
-    let (failed, failure) = oneshot::channel();
+    let (failed, mut failure) = oneshot::channel();
     // On a thread of its own, since it may wait for input for ever.
     tokio::task::spawn_blocking({
         let bar = bar.clone();
         move || send(from, &sender, &bar).map_err(|error| failed.send(error))
     });
-    let imported = tokio::select! {
+    let imported = context.client.import(pieces).await.map_err(|error| match failure.try_recv() {
         // It is told before the pieces end, and they end too early then.
-        biased;
-        Ok(error) = failure => Err(unreadable(error, &args.file)),
-        imported = context.client.import(pieces) => imported.map_err(anyhow::Error::from),
-    };
+        Ok(failure) => unreadable(failure, &args.file),
+        Err(_) => error.into(),
+    });
     bar.finish_and_clear();
     let imported = imported?;
     match output.json {
