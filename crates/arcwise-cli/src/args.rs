@@ -99,6 +99,8 @@ pub(crate) enum Command {
         space: InSpace,
     },
     Sync(Sync),
+    Export(Export),
+    Import(Import),
     /// What the node keeps on its disk
     #[command(subcommand, arg_required_else_help = true)]
     Store(StoreCommand),
@@ -307,6 +309,38 @@ pub(crate) struct Sync {
     /// Only what was published since then: a time (RFC 3339) or how long ago (2h, 3 days)
     #[arg(long, value_name = "TIME", value_parser = point_in_time)]
     pub(crate) published_since: Option<Time>,
+}
+
+/// Write a whole space into an archive: a copy to keep, or to carry where no network leads
+///
+/// The archive holds the id of the space and all its data, unencrypted. So it is as secret as a
+/// ticket: whoever has it can join, read and write. A file is made for its owner alone, and nothing
+/// that exists is replaced.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  arcwise export notes.arcwise
+  arcwise export --space notes | zstd > notes.arcwise.zst")]
+pub(crate) struct Export {
+    /// The file to make, or - for stdout
+    #[arg(default_value = "-")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) space: InSpace,
+}
+
+/// Take what is in an archive into its space, and join that; prints its fingerprint
+///
+/// Each aspect is verified, and what the node holds already is not stored again. An import that did
+/// not come to its end can be repeated. Peers get what is new to them.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  arcwise import notes.arcwise
+  zstdcat notes.arcwise.zst | arcwise import -")]
+pub(crate) struct Import {
+    /// The archive, or - for stdin
+    pub(crate) file: PathBuf,
 }
 
 /// An address or its first digits, and a path inside what has it.

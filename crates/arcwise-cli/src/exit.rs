@@ -33,7 +33,7 @@ pub(crate) enum Exit {
     PortInUse = 7,
     /// Too little room: on the disk, or under a limit.
     DiskFull = 8,
-    /// What is in the data folder is not what was stored there.
+    /// What is in the data folder, or in an archive, is not what was stored there.
     Damaged = 9,
     /// Another version of the program is needed.
     Version = 10,
@@ -55,8 +55,8 @@ Exit codes:
   6    another process has the store open
   7    the address to listen on is taken
   8    the disk is full, or the space is
-  9    what is in the data folder is damaged
-  10   the data folder is of a newer version
+  9    what is in the data folder, or in the archive, is damaged
+  10   the data folder, or the archive, is of a newer version
   130  interrupted
   143  terminated";
 
@@ -172,6 +172,7 @@ fn of_code(code: Code) -> Exit {
         Code::NotConnected => Exit::NotReached,
         Code::DiskFull | Code::SpaceFull => Exit::DiskFull,
         Code::Damaged => Exit::Damaged,
+        Code::Version => Exit::Version,
         _ => Exit::Failed,
     }
 }

@@ -13,6 +13,9 @@ use serde::Serialize;
 
 use crate::{exit::Stdout, files::Progress};
 
+const OF_BYTES: &str =
+    "{spinner} {msg} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta}";
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     pub(crate) json: bool,
@@ -56,6 +59,18 @@ impl Output {
         bar
     }
 
+    /// Counts up to so many bytes, or, where that is not known, up.
+    pub(crate) fn bytes(&self, text: impl Into<String>, length: Option<u64>) -> ProgressBar {
+        let bar = self.bar(match length {
+            Some(_) => OF_BYTES,
+            None => "{spinner} {msg} {bytes}, {bytes_per_sec}",
+        });
+        bar.set_message(text.into());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        length.inspect(|length| bar.set_length(*length));
+        bar
+    }
+
     /// Shows how far files are.
     pub(crate) fn files(&self, text: impl Into<String>) -> Files {
         Files { bar: self.spinner(text), counted: Cell::new(false) }
@@ -86,9 +101,7 @@ impl Files {
             && !self.counted.replace(true)
         {
             self.bar.set_length(total.bytes);
-            self.bar.set_style(style(
-                "{spinner} {msg} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta}",
-            ));
+            self.bar.set_style(style(OF_BYTES));
         }
         self.bar.set_position(progress.done.bytes);
     }

@@ -14,7 +14,7 @@ use std::{
     process::Stdio,
 };
 
-use common::{Done, Home, PATIENCE, noise, program, until, write_tree};
+use common::{Done, Home, PATIENCE, damage, noise, program, until, write_tree};
 use serde_json::Value;
 
 const NOWHERE: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -788,28 +788,6 @@ fn garbage_in_the_data_folder() {
     fs::write(&key, written).unwrap();
     let _daemon = home.serve();
     assert!(home.run(["space", "list"]).ok().contains("notes"));
-}
-
-/// Flips one bit in the middle of the largest file of the engine that is no journal.
-fn damage(home: &Home) {
-    let mut files = Vec::new();
-    let mut folders = vec![home.data().join("db")];
-    while let Some(folder) = folders.pop() {
-        for child in fs::read_dir(folder).unwrap() {
-            let (path, metadata) =
-                child.map(|child| (child.path(), child.metadata().unwrap())).unwrap();
-            match metadata.is_dir() {
-                true => folders.push(path),
-                false if path.extension().is_some_and(|end| end == "jnl") => {}
-                false => files.push((metadata.len(), path)),
-            }
-        }
-    }
-    let (length, file) = files.into_iter().max().unwrap();
-    assert!(length > 1 << 20, "{} is small", file.display());
-    let mut content = fs::read(&file).unwrap();
-    content[length as usize / 2] ^= 1;
-    fs::write(&file, content).unwrap();
 }
 
 /// What the disk has lost, a peer still has.

@@ -13,6 +13,8 @@ pub enum Source {
     Broadcast(NodeId),
     /// A gossip session with a peer brought them.
     Gossip(NodeId),
+    /// An archive that was imported: see [`Node::import`](crate::Node::import).
+    Import,
 }
 
 /// Something happened. A receiver that lags loses the oldest events and is told how many.

@@ -26,6 +26,7 @@
 //! Handles ([`Node`], [`Space`]) are cheap to clone. A node needs a multi-threaded tokio runtime or a
 //! single-threaded one; the disk is used on tokio's threads for blocking work.
 
+mod archive;
 mod broadcast;
 mod config;
 mod connection;
@@ -44,6 +45,7 @@ mod space;
 mod ticket;
 mod upkeep;
 
+pub use archive::{ExportError, Exported, ImportError, Imported};
 pub use arcwise_proto::{
     ArcSet, Aspect, AspectHash, AspectKey, EntryAddress, Location, NodeId, RingArc, SpaceId, Time,
     limits::{MAX_ASPECT_DATA, MAX_DIRECT},

@@ -58,7 +58,7 @@ const MAX_STREAMS: u32 = 64;
 /// dropped, or in an orderly way with [`Node::shutdown`].
 #[derive(Clone)]
 pub struct Node {
-    running: Running,
+    pub(crate) running: Running,
 }
 
 /// Keeps a node running.
@@ -269,7 +269,7 @@ impl Node {
         Ok(space)
     }
 
-    async fn add_space(
+    pub(crate) async fn add_space(
         &self,
         id: SpaceId,
         name: &str,

@@ -1,7 +1,9 @@
 //! The commands' side.
 
 use std::{
+    convert::Infallible,
     io,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -11,21 +13,22 @@ use std::{
 
 use arcwise::{Aspect, EntryAddress, Node};
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::Incoming,
+    body::{Body, Frame, Incoming},
     client::conn::http1::{self, SendRequest},
     header::HOST,
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::mpsc};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AtEntry, Code, InSpace, socket,
-    wire::{self, Malformed},
+    AtEntry, Code, Exported, Import, Imported, InSpace, socket,
+    wire::{self, Malformed, Piece},
 };
 use crate::files::{NewAspect, ObjectName, Objects};
 
@@ -134,6 +137,28 @@ impl Client {
         Ok(Lines { body: response.into_body(), buffer: BytesMut::new() })
     }
 
+    /// Has a space exported, piece by piece.
+    pub(crate) async fn export(&self, space: InSpace) -> Result<Archive, Error> {
+        let (response, _connection) =
+            self.send(Method::GET, "/v1/export", space, Bytes::new()).await?;
+        Ok(Archive { body: response.into_body(), buffer: BytesMut::new() })
+    }
+
+    /// Has an archive imported, of which the pieces come from `pieces`.
+    pub(crate) async fn import(&self, pieces: mpsc::Receiver<Bytes>) -> Result<Imported, Error> {
+        let pieces = ReceiverStream::new(pieces);
+        let body = StreamBody::new(pieces.map(|piece| Ok::<_, Infallible>(Frame::data(piece))));
+        let mut connection = self.connect().await?;
+        let request = request(Method::POST, "/v1/import", (), body)?;
+        let response = accepted(connection.send_request(request).await?).await?;
+        let mut lines = Lines { body: response.into_body(), buffer: BytesMut::new() };
+        match lines.next().await? {
+            Some(Import::Imported(imported)) => Ok(imported),
+            Some(Import::Failed(error)) => Err(error.into()),
+            None => Err(Error::Malformed),
+        }
+    }
+
     /// Sends a request and takes all of the answer.
     async fn request(
         &self,
@@ -155,25 +180,9 @@ impl Client {
         query: impl Serialize,
         body: Bytes,
     ) -> Result<(Response<Incoming>, SendRequest<Full<Bytes>>), Error> {
-        let query = serde_urlencoded::to_string(query).map_err(|_| Error::Malformed)?;
-        let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
-        let request = Request::builder()
-            .method(method)
-            .uri(target)
-            .header(HOST, "arcwise")
-            .body(Full::new(body))
-            .map_err(|_| Error::Malformed)?;
+        let request = request(method, path, query, Full::new(body))?;
         let mut connection = self.connection().await?;
-        let response = connection.send_request(request).await?;
-        if !response.status().is_success() {
-            let status = response.status();
-            let body = collect(response.into_body()).await?;
-            return Err(match serde_json::from_slice::<super::Error>(&body) {
-                Ok(error) => error.into(),
-                Err(_) if status == StatusCode::NOT_FOUND => Error::Malformed,
-                Err(_) => super::Error::new(Code::Failed, String::from_utf8_lossy(&body)).into(),
-            });
-        }
+        let response = accepted(connection.send_request(request).await?).await?;
         Ok((response, connection))
     }
 
@@ -183,6 +192,13 @@ impl Client {
                 return Ok(idle);
             }
         }
+        self.connect().await
+    }
+
+    async fn connect<B>(&self) -> Result<SendRequest<B>, Error>
+    where
+        B: Body<Data: Send, Error = Infallible> + Send + 'static,
+    {
         let stream = socket::connect(&self.data).await.map_err(|source| {
             let data = self.data.clone();
             match source.kind() {
@@ -202,6 +218,32 @@ impl Client {
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<SendRequest<Full<Bytes>>>> {
         self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+fn request<B>(
+    method: Method,
+    path: &str,
+    query: impl Serialize,
+    body: B,
+) -> Result<Request<B>, Error> {
+    let query = serde_urlencoded::to_string(query).map_err(|_| Error::Malformed)?;
+    let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+    let request = Request::builder().method(method).uri(target).header(HOST, "arcwise");
+    request.body(body).map_err(|_| Error::Malformed)
+}
+
+/// The answer, where it is what was asked for.
+async fn accepted(response: Response<Incoming>) -> Result<Response<Incoming>, Error> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let body = collect(response.into_body()).await?;
+    Err(match serde_json::from_slice::<super::Error>(&body) {
+        Ok(error) => error.into(),
+        Err(_) if status == StatusCode::NOT_FOUND => Error::Malformed,
+        Err(_) => super::Error::new(Code::Failed, String::from_utf8_lossy(&body)).into(),
+    })
 }
 
 async fn collect(body: Incoming) -> Result<Bytes, Error> {
@@ -244,6 +286,41 @@ impl Lines {
                 None => return Ok(None),
             }
         }
+    }
+}
+
+/// An archive that comes piece by piece.
+pub(crate) struct Archive {
+    body: Incoming,
+    buffer: BytesMut,
+}
+
+impl Archive {
+    /// The next piece, or what the archive was made of, once it is whole.
+    pub(crate) async fn next(&mut self) -> Result<ControlFlow<Exported, Bytes>, Error> {
+        loop {
+            match wire::decode_piece(&mut self.buffer) {
+                Some(Piece::Bytes(bytes)) => return Ok(ControlFlow::Continue(bytes)),
+                Some(Piece::End { failed }) => {
+                    while self.read().await? {}
+                    return match failed {
+                        true => Err(json::<super::Error>(&self.buffer)?.into()),
+                        false => json(&self.buffer).map(ControlFlow::Break),
+                    };
+                }
+                None if self.read().await? => {}
+                None => return Err(Error::Malformed),
+            }
+        }
+    }
+
+    /// False where there is no more.
+    async fn read(&mut self) -> Result<bool, Error> {
+        let Some(frame) = self.body.frame().await else { return Ok(false) };
+        if let Ok(data) = frame?.into_data() {
+            self.buffer.extend_from_slice(&data);
+        }
+        Ok(true)
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the daemon says where it does not do what was asked.
 
-use arcwise::{CreateError, JoinError, PublishError, StoreError, SyncError};
+use arcwise::{
+    CreateError, ExportError, ImportError, JoinError, PublishError, StoreError, SyncError,
+};
 use axum::{
     Json,
     http::StatusCode,
@@ -35,10 +37,12 @@ pub(crate) enum Code {
     Forbidden,
     /// Too little room on the disk; nothing was written.
     DiskFull,
-    /// What is on disk is not what was stored.
+    /// What is on disk, or in an archive, is not what was stored.
     Damaged,
     /// A limit does not allow more.
     SpaceFull,
+    /// An archive is of a newer version.
+    Version,
     /// The store failed.
     Store,
     /// The daemon is shutting down.
@@ -82,7 +86,7 @@ impl Code {
 
     fn status(self) -> StatusCode {
         match self {
-            Code::BadRequest => StatusCode::BAD_REQUEST,
+            Code::BadRequest | Code::Version => StatusCode::BAD_REQUEST,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::Exists => StatusCode::CONFLICT,
             Code::Forbidden => StatusCode::FORBIDDEN,
@@ -129,5 +133,32 @@ impl From<JoinError> for Error {
             JoinError::Store(error) => error.into(),
             error @ JoinError::OwnTicket => Self::bad_request(error),
         }
+    }
+}
+
+impl From<ExportError> for Error {
+    fn from(error: ExportError) -> Self {
+        let code = match &error {
+            ExportError::Damaged(_) | ExportError::Missing { .. } => Code::Damaged,
+            ExportError::Store(error) => Code::of_store(error),
+            ExportError::Write(_) => Code::Failed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<ImportError> for Error {
+    fn from(error: ImportError) -> Self {
+        let code = match &error {
+            ImportError::NotAnArchive => Code::BadRequest,
+            ImportError::NewerVersion => Code::Version,
+            ImportError::CutShort { .. }
+            | ImportError::Damaged { .. }
+            | ImportError::Aspect { .. } => Code::Damaged,
+            ImportError::Store(error) => Code::of_store(error),
+            ImportError::Shutdown => Code::Stopping,
+            ImportError::Read(_) => Code::Failed,
+        };
+        Self::new(code, error.to_string())
     }
 }

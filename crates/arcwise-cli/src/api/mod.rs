@@ -25,10 +25,12 @@
 //! | `POST /v1/missing?space=` | names of objects | names of those that the node does not hold |
 //! | `POST /v1/objects?space=` | names of objects | for each its aspect, if it can be had |
 //! | `GET /v1/entry?space=&address=` | | all aspects of the entry |
+//! | `GET /v1/export?space=` | | an archive in pieces |
+//! | `POST /v1/import` | an archive | a line with an [`Import`], as soon as it is known |
 //!
 //! `space` is a name or the beginning of a fingerprint, and may be left out where there is only one
 //! space. Bodies are JSON, and *lines* are JSON values with a line feed after each, sent as they come
-//! up; the last four are of the binary form that [`wire`] describes. A request that fails is answered
+//! up; the last six are of the binary form that [`wire`] describes. A request that fails is answered
 //! with an [`Error`] and a fitting HTTP status.
 
 pub(crate) mod client;

@@ -444,6 +444,36 @@ pub(crate) struct Compacted {
     pub(crate) after: StoreStats,
 }
 
+/// An archive that is whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Exported {
+    pub(crate) name: String,
+    pub(crate) fingerprint: String,
+    pub(crate) aspects: u64,
+    /// Of the aspects.
+    pub(crate) bytes: u64,
+}
+
+/// What became of an archive.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Import {
+    Imported(Imported),
+    Failed(Error),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Imported {
+    pub(crate) space: Space,
+    /// The node was in the space before.
+    pub(crate) already: bool,
+    /// In the archive.
+    pub(crate) aspects: u64,
+    pub(crate) bytes: u64,
+    /// Those that were not held before.
+    pub(crate) new: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Stopping {
@@ -548,6 +578,8 @@ pub(crate) enum Source {
         #[serde(with = "text")]
         peer: NodeId,
     },
+    /// Out of an archive.
+    Import,
 }
 
 impl From<arcwise::Source> for Source {
@@ -556,6 +588,7 @@ impl From<arcwise::Source> for Source {
             arcwise::Source::Local => Self::Local,
             arcwise::Source::Broadcast(peer) => Self::Broadcast { peer },
             arcwise::Source::Gossip(peer) => Self::Gossip { peer },
+            arcwise::Source::Import => Self::Import,
         }
     }
 }

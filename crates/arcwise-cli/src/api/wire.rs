@@ -6,18 +6,24 @@
 //! | the name of an object | address 32, kind 4 |
 //! | an aspect | its length 4, its canonical encoding |
 //! | no aspect | 0 in 4 bytes |
+//! | a piece of an archive | its length 4, which is neither 0 nor 2³² − 1, and its bytes |
+//! | the end of an archive | 0 in 4 bytes, a JSON [`Exported`] |
 //! | a failure, which ends an answer | 2³² − 1 in 4 bytes, a JSON [`Error`] |
 //!
-//! A body is any number of them, one after the other.
+//! A body is any number of them, one after the other. An archive that is sent to the daemon is sent as
+//! it is.
 
 use arcwise::{Aspect, EntryAddress};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::Error;
+use super::{Error, Exported};
 use crate::files::{NewAspect, ObjectName};
 
-/// In the place of the length of an aspect.
+/// In the place of a length.
 const FAILURE: u32 = u32::MAX;
+
+/// Bytes before those of a piece.
+const PIECE_HEAD: usize = 4;
 
 /// Bytes that are not of this form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,6 +111,50 @@ pub(crate) fn decode_aspects(
     Ok(Ok(aspects))
 }
 
+/// A piece of an archive with room for `size` bytes, to be filled from its end.
+pub(crate) fn new_piece(size: usize) -> BytesMut {
+    let mut piece = BytesMut::with_capacity(PIECE_HEAD + size);
+    piece.put_u32_le(0);
+    piece
+}
+
+/// The piece with what it was filled with; `None` where that is nothing.
+pub(crate) fn encode_piece(mut piece: BytesMut) -> Option<Bytes> {
+    let length = piece.len().checked_sub(PIECE_HEAD).filter(|length| *length > 0)? as u32;
+    piece[..PIECE_HEAD].copy_from_slice(&length.to_le_bytes());
+    Some(piece.freeze())
+}
+
+pub(crate) fn encode_exported(exported: &Exported) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_u32_le(0);
+    out.put_slice(serde_json::json!(exported).to_string().as_bytes());
+    out.freeze()
+}
+
+/// What comes next in the answer to an export.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Of the archive.
+    Bytes(Bytes),
+    /// No more. What follows, up to the end of the answer, is why.
+    End { failed: bool },
+}
+
+/// Takes what comes next, once it is there.
+pub(crate) fn decode_piece(buffer: &mut BytesMut) -> Option<Piece> {
+    let length = u32::from_le_bytes(*buffer.first_chunk::<PIECE_HEAD>()?);
+    if matches!(length, 0 | FAILURE) {
+        buffer.advance(PIECE_HEAD);
+        return Some(Piece::End { failed: length == FAILURE });
+    }
+    let end = PIECE_HEAD + length as usize;
+    (buffer.len() >= end).then(|| {
+        buffer.advance(PIECE_HEAD);
+        Piece::Bytes(buffer.split_to(length as usize).freeze())
+    })
+}
+
 fn name(body: &mut Bytes) -> Result<ObjectName, Malformed> {
     let mut address = [0; 32];
     body.try_copy_to_slice(&mut address).map_err(|_| Malformed)?;
@@ -163,6 +213,33 @@ mod tests {
             let body = Bytes::from(body);
             let _ = (decode_aspects(body.clone()), decode_names(body.clone()), decode_new(body));
         }
+    }
+
+    #[test]
+    fn an_archive_comes_in_pieces() {
+        let mut piece = new_piece(3);
+        piece.put_slice(b"abc");
+        assert_eq!(encode_piece(new_piece(3)), None);
+        let exported = Exported {
+            name: "x".to_owned(),
+            fingerprint: "0123456789".to_owned(),
+            aspects: 1,
+            bytes: 2,
+        };
+        let sent = [encode_piece(piece).unwrap(), encode_exported(&exported)].concat();
+        let (mut buffer, mut got) = (BytesMut::new(), Vec::new());
+        for byte in sent {
+            buffer.put_u8(byte);
+            if got.len() < 2 {
+                got.extend(decode_piece(&mut buffer));
+            }
+        }
+        assert!(matches!(&got[0], Piece::Bytes(bytes) if bytes == "abc"), "{got:?}");
+        assert!(matches!(got[1], Piece::End { failed: false }), "{got:?}");
+        assert_eq!(serde_json::from_slice::<Exported>(&buffer).unwrap(), exported);
+
+        let mut buffer = BytesMut::from(&encode_failure(&Error::new(Code::Store, "broken"))[..]);
+        assert!(matches!(decode_piece(&mut buffer), Some(Piece::End { failed: true })));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The commands, one file for those that belong together.
 
+mod archive;
 mod files;
 mod join;
 mod node;
@@ -42,6 +43,8 @@ pub(crate) async fn run(command: Command, data: &Path, output: Output) -> anyhow
         Command::Cat { what, space } => files::cat(what, space, context).await,
         Command::Ls { what, space } => files::ls(what, space, context).await,
         Command::Sync(args) => peers::sync(args, &context).await,
+        Command::Export(args) => archive::export(args, &context).await,
+        Command::Import(args) => archive::import(args, &context).await,
         Command::Store(StoreCommand::Check { repair }) => store::check(repair, &context).await,
         Command::Store(StoreCommand::Stats) => store::stats(&context).await,
         Command::Store(StoreCommand::Compact) => store::compact(&context).await,

@@ -211,6 +211,7 @@ fn told(event: &Event) -> String {
                 Source::Gossip { peer } => {
                     format!("stored {aspects} of “{name}”, fetched from {}", peer.short())
                 }
+                Source::Import => format!("stored {aspects} of “{name}” out of an archive"),
             }
         }
         Event::InSync { peer, name, report, .. } => {

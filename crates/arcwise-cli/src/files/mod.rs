@@ -101,6 +101,7 @@ pub(crate) use self::{
     name::{Name, printable, printable_path},
     put::{Put, SkipReason, put, put_reader},
     record::{Entry, Item, Node, Totals},
+    staging::StagedFile,
 };
 
 // The letters AWF and a number, out of the way of other applications' kinds in the same space.

@@ -81,28 +81,37 @@ impl StagedFolder {
 }
 
 /// A file that is not whole yet.
-pub(super) struct StagedFile {
+pub(crate) struct StagedFile {
     file: NamedTempFile,
     destination: PathBuf,
 }
 
 impl StagedFile {
     pub(super) fn new(destination: PathBuf, executable: bool) -> Result<Self, Error> {
+        Self::with_mode(destination, if executable { 0o777 } else { 0o666 })
+    }
+
+    /// A file that only its owner can read.
+    pub(crate) fn private(destination: PathBuf) -> Result<Self, Error> {
+        Self::with_mode(destination, 0o600)
+    }
+
+    fn with_mode(destination: PathBuf, mode: u32) -> Result<Self, Error> {
         if fs::symlink_metadata(&destination).is_ok() {
             return Err(Error::Exists(destination));
         }
-        let file = builder(if executable { 0o777 } else { 0o666 })
+        let file = builder(mode)
             .tempfile_in(parent(&destination)?)
             .map_err(|source| Error::Write { path: destination.clone(), source })?;
         Ok(Self { file, destination })
     }
 
-    pub(super) fn file(&mut self) -> &mut fs::File {
+    pub(crate) fn file(&mut self) -> &mut fs::File {
         self.file.as_file_mut()
     }
 
     /// Shows the file under its own name, unless something else has taken it meanwhile.
-    pub(super) fn finish(self) -> Result<PathBuf, Error> {
+    pub(crate) fn finish(self) -> Result<PathBuf, Error> {
         match self.file.persist_noclobber(&self.destination) {
             Ok(_) => Ok(self.destination),
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {

@@ -288,6 +288,28 @@ pub(crate) fn assert_same(one: &Path, other: &Path) {
     }
 }
 
+/// Flips one bit in the middle of the largest file of the engine that is no journal.
+pub(crate) fn damage(home: &Home) {
+    let mut files = Vec::new();
+    let mut folders = vec![home.data().join("db")];
+    while let Some(folder) = folders.pop() {
+        for child in fs::read_dir(folder).unwrap() {
+            let (path, metadata) =
+                child.map(|child| (child.path(), child.metadata().unwrap())).unwrap();
+            match metadata.is_dir() {
+                true => folders.push(path),
+                false if path.extension().is_some_and(|end| end == "jnl") => {}
+                false => files.push((metadata.len(), path)),
+            }
+        }
+    }
+    let (length, file) = files.into_iter().max().unwrap();
+    assert!(length > 1 << 20, "{} is small", file.display());
+    let mut content = fs::read(&file).unwrap();
+    content[length as usize / 2] ^= 1;
+    fs::write(&file, content).unwrap();
+}
+
 /// Bytes that repeat nowhere.
 pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];

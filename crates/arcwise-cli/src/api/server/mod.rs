@@ -1,5 +1,6 @@
 //! The daemon's side.
 
+mod archive;
 mod bulk;
 mod peers;
 mod spaces;
@@ -126,6 +127,8 @@ fn router(daemon: Daemon) -> Router {
         .route("/v1/missing", post(bulk::missing))
         .route("/v1/objects", post(bulk::read_objects))
         .route("/v1/entry", get(bulk::entry))
+        .route("/v1/export", get(archive::export))
+        .route("/v1/import", post(archive::import))
         .layer(from_fn_with_state(daemon.clone(), while_running))
         .route("/v1/events", get(stream::events))
         .route("/v1/stop", post(stream::stop))
