@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Instant};
 
 use anyhow::Context;
-use arcwise::{Config, Node, Ticket};
+use arcwise::{Config, Limits, Node, Ticket};
 use serde::{Deserialize, Serialize};
 
 use crate::{

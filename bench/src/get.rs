@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::Context;
 use arcwise::{ArcSet, AspectKey, Config, EntryAddress, Event, Node, Ticket};
-use arcwise_store::{Options, Store};
+use arcwise_store::{Limits, Options, Store};
 
 use crate::{
     data::{self, Times},
@@ -100,7 +100,7 @@ async fn twice<T>(
 async fn ask(args: &Args, ticket: &Ticket) -> anyhow::Result<()> {
     let home = args.folder.as_ref().context("a folder")?;
     let store = Store::open(home, Options::default())?;
-    store.create_space(&SPACE, "bench", ArcSet::empty(), ArcSet::empty())?;
+    store.create_space(&SPACE, "bench", ArcSet::empty(), ArcSet::empty(), Limits::default())?;
     drop(store);
     let node = Node::open(Config::new(home).loopback()).await?;
     let mut events = node.events();

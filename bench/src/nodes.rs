@@ -6,7 +6,7 @@ use std::{
 };
 
 use arcwise::{ArcSet, Event, Report, SpaceId};
-use arcwise_store::{Options, Store};
+use arcwise_store::{Limits, Options, Store};
 use tempfile::TempDir;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
@@ -29,7 +29,13 @@ pub fn fill(folder: &Path, numbers: Range<u64>, size: usize) -> anyhow::Result<(
     let store = Store::open(folder, Options::default())?;
     let space = match store.space(&SPACE) {
         Some(space) => space,
-        None => store.create_space(&SPACE, "bench", ArcSet::full(), ArcSet::full())?,
+        None => store.create_space(
+            &SPACE,
+            "bench",
+            ArcSet::full(),
+            ArcSet::full(),
+            Limits::default(),
+        )?,
     };
     for first in numbers.clone().step_by(4096) {
         let batch = first..numbers.end.min(first + 4096);

@@ -5,7 +5,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
-use arcwise::{Config, Event, Node, Source, Ticket};
+use arcwise::{Config, Event, Limits, Node, Source, Ticket};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::timeout};
 
@@ -151,7 +151,7 @@ async fn open(args: &Args) -> anyhow::Result<Node> {
 /// Publishes as it is told to.
 async fn author(args: &Args) -> anyhow::Result<()> {
     let node = open(args).await?;
-    let space = node.create_space("bench").await?;
+    let space = node.create_space("bench", Limits::default()).await?;
     say(node.ticket(&space.id()).context("a ticket")?.to_string())?;
     let mut number = 0;
     let mut publish = async |count: u64| {

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context;
 use arcwise::{ArcSet, Aspect};
-use arcwise_store::{Options, Space, Store};
+use arcwise_store::{Limits, Options, Space, Store};
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions,
     OwnedWriteBatch, PersistMode,
@@ -238,7 +238,13 @@ impl Target {
         let store = Store::open(folder, Options::default())?;
         Ok(Self::Store(match store.space(&SPACE) {
             Some(space) => space,
-            None => store.create_space(&SPACE, "bench", ArcSet::full(), ArcSet::full())?,
+            None => store.create_space(
+                &SPACE,
+                "bench",
+                ArcSet::full(),
+                ArcSet::full(),
+                Limits::default(),
+            )?,
         }))
     }
 
@@ -271,6 +277,7 @@ impl Engine {
         let db = Database::builder(folder)
             .cache_size(Options::default().cache)
             .max_journaling_size(64 << 20)
+            .journal_compression(CompressionType::None)
             .open()?;
         let index = db.keyspace("index", || {
             let bloom = FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0));

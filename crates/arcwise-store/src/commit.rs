@@ -8,6 +8,8 @@
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
 };
 
 use arcwise_proto::{
@@ -30,6 +32,13 @@ use crate::{
 const BATCH_ASPECTS: usize = 4096;
 const BATCH_BYTES: usize = 16 << 20;
 const _: () = assert!(MAX_ASPECT_DATA + ASPECT_OVERHEAD <= BATCH_BYTES, "every aspect fits");
+
+/// Bytes that may wait in memory until the engine has written them to its files: eight times what it
+/// waits for before it begins to. It would go on taking more, where the disk is slower than the network.
+const MAX_BUFFERED: u64 = 192 << 20;
+
+/// How long an insert waits for that, at most; where the engine has failed, only a write says so.
+const BUFFERED_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes that must be free under a limit, and on the disk, after it was full. Guesses: more than the
 /// largest aspect, and more than what the engine rewrites at a time.
@@ -247,6 +256,7 @@ impl Inner {
 
     /// Commits these requests, which insert, in one batch. Only for the one that leads.
     fn commit(self: &Arc<Self>, requests: &[Request]) -> Result<Vec<Vec<bool>>, StoreError> {
+        self.wait_for_engine();
         let engine = &self.engine;
         requests.iter().try_for_each(|request| request.space.check_not_deleted())?;
         let aspects =
@@ -327,6 +337,16 @@ impl<'a> Moved<'a> {
 }
 
 impl Inner {
+    /// Waits while too much waits for the engine.
+    fn wait_for_engine(&self) {
+        let since = Instant::now();
+        while self.engine.db.write_buffer_size() > MAX_BUFFERED
+            && since.elapsed() < BUFFERED_PATIENCE
+        {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Whether limits and disk allow `size` bytes more, after which spaces are as in `moved`.
     fn check_room<'a>(
         &self,
@@ -419,8 +439,6 @@ impl Drop for Lead<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use arcwise_proto::{ArcSet, EntryAddress, SpaceId};
 
     use super::*;

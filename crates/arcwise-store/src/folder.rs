@@ -206,8 +206,12 @@ fn empty(folder: &Path) -> io::Result<()> {
 }
 
 fn open_at(path: &Path, options: &Options) -> fjall::Result<Engine> {
-    let db =
-        Database::builder(path).cache_size(options.cache).max_journaling_size(JOURNALS).open()?;
+    let db = Database::builder(path)
+        .cache_size(options.cache)
+        .max_journaling_size(JOURNALS)
+        // They are not kept for long, and large values would be compressed twice.
+        .journal_compression(CompressionType::None)
+        .open()?;
     let meta =
         db.keyspace("meta", || KeyspaceCreateOptions::default().max_memtable_size(META_MEMTABLE))?;
     let index = db.keyspace("index", || {

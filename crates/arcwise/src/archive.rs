@@ -19,7 +19,7 @@
 //!
 //! | kind | body |
 //! |---|---|
-//! | head | space id 32; the rest is the space's name: UTF-8, at most 255 bytes |
+//! | head | space id 32; how long the space keeps what is published, in microseconds 8, all ones for ever; the rest is the space's name: UTF-8, at most 255 bytes |
 //! | aspects | any number of times: length 4, canonical encoding of an [`Aspect`] |
 //! | end | number of aspects 8; bytes of their encodings together 8; the rest is what the exporter claimed to hold: any number of times, ascending, the first and the last location of an arc, 4 bytes each |
 //!
@@ -28,13 +28,14 @@
 //! Checks are no signatures: whoever makes an archive can put into it what they like, as whoever is in
 //! the space can publish it.
 
-use std::io;
+use std::{io, time::Duration};
 
 use arcwise_proto::{
     ArcSet, Aspect, AspectError, SpaceId,
     limits::{ASPECT_OVERHEAD, MAX_ASPECT_DATA},
+    session::Holdings,
 };
-use arcwise_store::{Damage, StoreError};
+use arcwise_store::{Damage, Limits, StoreError};
 use bytes::{Buf, BufMut, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio_util::sync::CancellationToken;
@@ -184,7 +185,10 @@ impl Space {
         archive.write(FIRST_LINE).await?;
         let name = self.name();
         let name = &name[..name.floor_char_boundary(MAX_NAME)];
-        archive.block(HEAD, &[self.id().as_bytes(), name.as_bytes()].concat()).await?;
+        let age = self.state.store.limits().max_age;
+        let age = age.map_or(u64::MAX, |age| age.as_micros().try_into().unwrap_or(u64::MAX));
+        let head = [self.id().as_bytes(), &age.to_le_bytes()[..], name.as_bytes()].concat();
+        archive.block(HEAD, &head).await?;
 
         let mut exported = Exported { aspects: 0, bytes: 0 };
         let (mut after, mut body) = (0, Vec::new());
@@ -210,7 +214,9 @@ impl Space {
         if !body.is_empty() {
             archive.block(ASPECTS, &body).await?;
         }
-        if exported.aspects != stats.count {
+        // Where something was removed meanwhile, fewer is right.
+        let removed = self.state.store.resolve(stats.position).is_none();
+        if exported.aspects != stats.count && !removed {
             return Err(ExportError::Missing { wanted: stats.count, found: exported.aspects });
         }
 
@@ -241,10 +247,14 @@ impl Node {
     /// See [`ImportError`].
     pub async fn import(&self, reader: impl AsyncRead + Unpin) -> Result<Imported, ImportError> {
         let mut archive = Reader::open(reader, &self.running.stop).await?;
-        let (id, name) = archive.head().await?;
+        let (id, max_age, name) = archive.head().await?;
+        let limits = Limits { max_age, max_bytes: None };
         let (space, created) = match self.space(&id) {
             Some(space) => (space, false),
-            None => (self.add_space(id, &name, ArcSet::full(), ArcSet::empty()).await?, true),
+            None => {
+                let (target, held) = (ArcSet::full(), ArcSet::empty());
+                (self.add_space(id, &name, target, held, limits).await?, true)
+            }
         };
         // Kept, so that an import that takes several attempts ends as any other.
         let unfinished = Setting { node: self, key: format!("import {}", id.reveal()) };
@@ -408,12 +418,15 @@ impl<'a, R: AsyncRead + Unpin> Reader<'a, R> {
         }
     }
 
-    async fn head(&mut self) -> Result<(SpaceId, String), ImportError> {
+    async fn head(&mut self) -> Result<(SpaceId, Option<Duration>, String), ImportError> {
         let Block { at, kind, body } = self.block().await?;
-        let parsed = body.split_first_chunk().filter(|_| kind == HEAD).and_then(|(id, name)| {
+        let parsed = body.split_first_chunk().filter(|_| kind == HEAD).and_then(|(id, rest)| {
+            let (age, name) = rest.split_first_chunk()?;
+            let age = Some(u64::from_le_bytes(*age)).filter(|age| *age < u64::MAX);
             let name = std::str::from_utf8(name).ok().filter(|name| name.len() <= MAX_NAME)?;
             // As in tickets.
-            Some((SpaceId(*id), name.chars().filter(|c| !c.is_control()).collect()))
+            let name = name.chars().filter(|c| !c.is_control()).collect();
+            Some((SpaceId(*id), age.map(Duration::from_micros), name))
         });
         parsed.ok_or(ImportError::Damaged { at })
     }

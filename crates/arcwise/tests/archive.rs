@@ -9,7 +9,7 @@ use std::{
 
 use arcwise::{
     ArcSet, Aspect, AspectHash, Config, EntryAddress, Event, ExportError, ImportError, Imported,
-    Location, MAX_ASPECT_DATA, NewAspect, Node, Source, Space, SpaceId, Time,
+    Limits, Location, MAX_ASPECT_DATA, NewAspect, Node, Source, Space, SpaceId, Time,
 };
 use arcwise_proto::AuthorKey;
 use proptest::prelude::*;
@@ -71,7 +71,7 @@ fn archive(blocks: &[(u8, Vec<u8>)]) -> Vec<u8> {
 }
 
 fn head(id: &SpaceId, name: &str) -> (u8, Vec<u8>) {
-    (0, [id.as_bytes(), name.as_bytes()].concat())
+    (0, [id.as_bytes(), &[0xff; 8][..], name.as_bytes()].concat())
 }
 
 fn body(aspects: &[Aspect]) -> (u8, Vec<u8>) {
@@ -129,7 +129,7 @@ proptest! {
     fn what_is_exported_is_imported(aspects in any_aspects(), name in "(?s).{0,300}") {
         let Two { runtime, alice, bob, .. } = two();
         runtime.block_on(async {
-            let here = alice.create_space(&name).await.unwrap();
+            let here = alice.create_space(&name, Limits::default()).await.unwrap();
             here.publish(aspects).await.unwrap();
             let mut archive = Vec::new();
             let exported = here.export(&mut archive).await.unwrap();
@@ -169,7 +169,7 @@ proptest! {
 async fn the_format_is_as_described() {
     let folder = TempDir::new().unwrap();
     let alice = open(&folder).await;
-    let space = alice.create_space("Grüße").await.unwrap();
+    let space = alice.create_space("Grüße", Limits::default()).await.unwrap();
     space.publish(aspects(0..5)).await.unwrap();
     let aspects: Vec<Aspect> =
         space.since(0, 9).await.unwrap().into_iter().map(|(_, aspect)| aspect).collect();
@@ -183,7 +183,7 @@ async fn the_format_is_as_described() {
 async fn no_damage_goes_unnoticed() {
     let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
     let (alice, bob) = (open(&folders[0]).await, open(&folders[1]).await);
-    let space = alice.create_space("x").await.unwrap();
+    let space = alice.create_space("x", Limits::default()).await.unwrap();
     space.publish(vec![aspect(0, 3, false), aspect(1, 9, true)]).await.unwrap();
     let aspects: Vec<Aspect> =
         space.since(0, 9).await.unwrap().into_iter().map(|(_, aspect)| aspect).collect();
@@ -195,7 +195,7 @@ async fn no_damage_goes_unnoticed() {
     ];
     let whole = archive(&blocks);
 
-    let head_ends = 18 + 5 + 33 + 32;
+    let head_ends = 18 + 5 + 41 + 32;
     for at in 0..whole.len() {
         for flip in [1, 0x80, 0xff] {
             let mut changed = whole.clone();
@@ -368,7 +368,7 @@ async fn until_held(space: &Space, events: &mut Receiver<Event>, count: u64) {
 async fn an_import_adds_what_is_lacking_and_peers_get_it() {
     let folders = [TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap()];
     let alice = open(&folders[0]).await;
-    let here = alice.create_space("notes").await.unwrap();
+    let here = alice.create_space("notes", Limits::default()).await.unwrap();
     here.publish(aspects(0..300)).await.unwrap();
     let early = export(&here).await;
     here.publish(aspects(300..1000)).await.unwrap();
@@ -396,7 +396,7 @@ async fn an_import_adds_what_is_lacking_and_peers_get_it() {
 async fn an_export_is_of_when_it_began() {
     let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
     let (alice, bob) = (open(&folders[0]).await, open(&folders[1]).await);
-    let space = alice.create_space("x").await.unwrap();
+    let space = alice.create_space("x", Limits::default()).await.unwrap();
     space.publish((0..40).map(|n| aspect(n, 50_000, false)).collect()).await.unwrap();
     let before = all(&space).await;
     let (writer, mut reader) = duplex(16);
@@ -429,7 +429,7 @@ impl AsyncRead for Failing {
 async fn pipes_that_break_and_nodes_that_stop() {
     let folder = TempDir::new().unwrap();
     let alice = open(&folder).await;
-    let space = alice.create_space("x").await.unwrap();
+    let space = alice.create_space("x", Limits::default()).await.unwrap();
     space.publish(aspects(0..3)).await.unwrap();
     let (writer, reader) = duplex(64);
     drop(reader);
