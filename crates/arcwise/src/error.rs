@@ -83,6 +83,9 @@ pub enum SyncError {
     /// Both opened a session at the same moment; the peer's goes on.
     #[error("the peer opened a session at the same moment; that one goes on")]
     Superseded,
+    /// The peer takes nothing, for want of room; what it holds is here.
+    #[error("the peer has no room for more")]
+    PeerFull,
     /// Neither takes what it lacks, for want of room.
     #[error("neither this node nor the peer has room for more")]
     NoRoom,

@@ -130,8 +130,9 @@ pub(crate) async fn open(
             (false, false) if hold.turn.is_some() => Flow::Both,
             (false, _) => Flow::ToAlice,
             (true, false) => Flow::ToBob,
-            (true, true) => return note(inner, peer, space, Err(SyncError::NoRoom)),
+            (true, true) => return note(inner, peer, space, Err(SyncError::NoRoom), false),
         };
+        let piece = hold.turn.is_none();
         let bookmark = lock(&inner.bookmarks).get(&(peer.id, id)).cloned();
         // What an earlier session has shown is only of use to lists.
         let after = bookmark.filter(|mark| lists && !options.full && mark.arcs.covers(&arcs));
@@ -148,7 +149,7 @@ pub(crate) async fn open(
                     lists = true;
                     continue;
                 }
-                error => return note(inner, peer, space, Err(error)),
+                error => return note(inner, peer, space, Err(error), piece),
             },
         };
 
@@ -163,9 +164,9 @@ pub(crate) async fn open(
                 ErrorCode::Busy => tokio::time::sleep(BUSY).await,
                 ErrorCode::UnknownPosition if !foreign => foreign = true,
                 ErrorCode::TooCostly if !lists => lists = true,
-                _ => return note(inner, peer, space, Err(SyncError::Ended(error))),
+                _ => return note(inner, peer, space, Err(SyncError::Ended(error)), piece),
             },
-            result => return note(inner, peer, space, result),
+            result => return note(inner, peer, space, result, piece),
         }
     }
 }
@@ -245,7 +246,7 @@ pub(crate) async fn answer(
     };
     drop((hold, place.turn, place.permit));
     // Whoever opened it sees to the next attempt.
-    let _ = note(inner, peer, &space, result);
+    let _ = note(inner, peer, &space, result, flow == Flow::ToAlice && !space.is_full());
 }
 
 /// What a session that a peer has opened takes while it runs.
@@ -282,15 +283,33 @@ async fn decline(writer: &mut FrameWriter, error: ErrorMessage) {
     writer.finish();
 }
 
-/// What the end of a session means for the node.
+/// Where only one of both took what it lacked, for want of room at the other: what is wrong.
+pub(crate) fn one_sided(space: &SpaceState, report: &Report) -> Option<SyncError> {
+    match report.flow {
+        Flow::Both => None,
+        _ if report.took() => Some(SyncError::PeerFull),
+        // There may be room by now.
+        _ => lock(&space.full).clone().map(SyncError::Store),
+    }
+}
+
+/// What the end of a session means for the node. Of a `piece`, nothing is to be told.
 fn note(
     inner: &Inner,
     peer: &Peer,
     state: &SpaceState,
     result: Result<Report, SyncError>,
+    piece: bool,
 ) -> Result<Report, SyncError> {
+    if piece && !matches!(result, Err(SyncError::Peer(_))) {
+        return result;
+    }
     let (at, space) = (Instant::now(), state.id());
-    let outcome = result.as_ref().map_err(ToString::to_string).cloned();
+    let one_sided = result.as_ref().ok().and_then(|report| one_sided(state, report));
+    let outcome = match (&result, &one_sided) {
+        (Err(error), _) | (Ok(_), Some(error)) => Err(error.to_string()),
+        (Ok(report), None) => Ok(report.clone()),
+    };
     if let Ok(report) = &result {
         if report.in_sync() && report.flow == Flow::Both && report.arcs == state.shared_with(peer) {
             peer.holds_the_same(state);
@@ -301,7 +320,7 @@ fn note(
     }
     lock(&peer.last_sync).insert(space, LastSync { at, outcome });
     match &result {
-        // The others have fetched a piece, or given what they could.
+        // One has given what it could.
         Ok(report) if report.in_sync() && report.flow != Flow::Both => {}
         Ok(report) if report.in_sync() => {
             let report = report.clone();

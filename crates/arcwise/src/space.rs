@@ -47,7 +47,7 @@ pub(crate) struct SpaceState {
     /// What is coming.
     pub(crate) intake: Intake,
     /// Why nothing is taken now, for want of room.
-    pub(crate) full: Mutex<Option<String>>,
+    pub(crate) full: Mutex<Option<StoreError>>,
 }
 
 impl SpaceState {
@@ -182,7 +182,7 @@ impl Space {
             held: self.state.store.held(),
             target: self.state.store.target(),
             limits: self.state.store.limits(),
-            full: lock(&self.state.full).clone(),
+            full: lock(&self.state.full).as_ref().map(ToString::to_string),
             peers,
         }
     }
@@ -289,10 +289,16 @@ impl Space {
     /// have stored it.
     ///
     /// # Errors
-    /// See [`SyncError`]. What was stored before stays.
+    /// See [`SyncError`]. What was stored before stays. Where one of both has no room, the other has given
+    /// or taken what it could, and that is an error all the same.
     pub async fn sync(&self, peer: NodeId, options: SyncOptions) -> Result<Report, SyncError> {
         let peer = self.node.peer(&peer).ok_or(SyncError::NotConnected)?;
-        gossip::open(&self.node.inner(), &peer, &self.state, Purpose::Compare(options)).await
+        let compare = Purpose::Compare(options);
+        let report = gossip::open(&self.node.inner(), &peer, &self.state, compare).await?;
+        match gossip::one_sided(&self.state, &report) {
+            Some(error) => Err(error),
+            None => Ok(report),
+        }
     }
 
     /// Sets how many bytes of aspects' encodings the space may hold here; `None` for any number. What is

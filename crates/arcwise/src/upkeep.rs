@@ -131,8 +131,8 @@ impl Inner {
     }
 
     fn is_full(&self, space: &SpaceState, error: &StoreError) {
-        let reason = error.to_string();
-        if lock(&space.full).replace(reason.clone()).is_none() {
+        if lock(&space.full).replace(error.clone()).is_none() {
+            let reason = error.to_string();
             tracing::warn!(space = %space.id().fingerprint(), reason, "nothing more is taken");
             self.emit(Event::Full { space: space.id(), reason });
             self.spaces_changed();

@@ -6,10 +6,10 @@ use std::time::Duration;
 use arcwise::{Config, EntryAddress, Event, Limits, NewAspect, Node, SpaceId};
 use arcwise_proto::{
     ArcSet, Aspect, AuthorKey, Time,
-    session::{Binding, Position},
+    session::{Binding, Flow, Position},
     wire::{
-        ArcRequest, AspectBroadcast, Body, ErrorCode, Handshake, Header, Hello, Kind, Message,
-        Open, Page, Query,
+        ArcRequest, AspectBroadcast, AspectDataRequest, Body, ErrorCode, Handshake, Header, Hello,
+        Kind, Message, Open, Page, Query,
     },
 };
 use iroh::{
@@ -326,4 +326,51 @@ async fn what_a_stalled_peer_was_asked_for_comes_from_another() {
     while there.status().stats.count < 300 {
         timeout(PATIENCE, events.recv()).await.unwrap().unwrap();
     }
+}
+
+/// Somebody who asks for everything and reads nothing keeps nobody else from reading.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_costs_its_own_stream_and_nothing_else() {
+    let ((_a, alice), (_b, bob)) = (node().await, node().await);
+    let here = alice.create_space("shared", Limits::default()).await.unwrap();
+    // More than the windows of a stream and a connection let through.
+    let aspects = (0..64u32).map(|kind| NewAspect {
+        entry: EntryAddress([1; 32]),
+        kind,
+        data: vec![kind as u8; 1 << 20].into(),
+        signed: false,
+    });
+    here.publish(aspects.collect()).await.unwrap();
+
+    let mut slow = dial(&alice).await;
+    slow.enter(here.id()).await;
+    let mut stalled = Vec::new();
+    for _ in 0..4 {
+        let (mut send, mut recv) = slow.conn.open_bi().await.unwrap();
+        send.write_all(&Message::from(fetching(1)).encode()).await.unwrap();
+        assert!(matches!(read(&mut recv).await, Some(Message::AspectDataRequest(_))));
+        let Some(Message::ArcResponse(response)) = read(&mut recv).await else { panic!() };
+        let Body::List(listed) = response.body else { panic!() };
+        assert_eq!(listed.keys.len(), 64);
+        let want = Message::from(AspectDataRequest::keys(listed.keys));
+        send.write_all(&want.encode()).await.unwrap();
+        stalled.push((send, recv));
+    }
+    // One more than it may have.
+    let refused = slow.ask(&Message::from(fetching(1)).encode()).await;
+    assert!(matches!(refused, Some(Message::Error(error)) if error.code == ErrorCode::Busy));
+
+    let mut events = bob.events();
+    let there = bob.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
+    while there.status().stats.count < 64 {
+        timeout(PATIENCE, events.recv()).await.unwrap().unwrap();
+    }
+    assert!(slow.conn.close_reason().is_none());
+}
+
+/// Opens a session that only takes.
+fn fetching(space: u32) -> ArcRequest {
+    let ArcRequest { open, body } = opening(space);
+    let open = open.map(|open| Open { flow: Flow::ToAlice, ..open });
+    ArcRequest { open, body }
 }
