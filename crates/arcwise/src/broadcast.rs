@@ -147,7 +147,7 @@ pub(crate) async fn receive(inner: &Inner, peer: &Arc<Peer>, mut reader: FrameRe
                 }
                 Err(error) => {
                     inner.not_stored(&error);
-                    tracing::warn!(%error, "a broadcast was not stored; gossip brings it again");
+                    tracing::debug!(%error, "a broadcast was not stored; gossip brings it again");
                 }
             }
         }

@@ -68,6 +68,9 @@ fn connected(status: &Status) -> String {
 
 fn told_space(space: &Space, peers: &[Peer]) -> String {
     let held = match (space.held.fraction, space.target.fraction) {
+        (held, _) if held >= 1.0 && space.full.is_some() => {
+            "held everything while it had room".to_owned()
+        }
         (held, _) if held >= 1.0 => "holds everything".to_owned(),
         (0.0, _) => "does not hold all of any part yet".to_owned(),
         (held, target) if held >= target => {

@@ -4,6 +4,7 @@ mod common;
 mod concurrent;
 mod crash;
 mod damage;
+mod formats;
 mod model;
 mod open;
 #[cfg(target_os = "linux")]
