@@ -172,7 +172,7 @@ pub(crate) enum SpaceCommand {
         #[arg(value_parser = fraction)]
         share: f64,
         /// Remove what is held outside, for good, whether others hold it or not
-        #[arg(long, required = true)]
+        #[arg(long)]
         drop: bool,
         #[command(flatten)]
         space: InSpace,

@@ -56,18 +56,20 @@ fn a_node_with_a_full_disk_goes_on_when_there_is_room() {
     let listen = ["--listen", "127.0.0.1:0", "--min-free", "2000000"];
     let mut daemon = bob.serve_on(&data, listen);
     bobs(&["join", ticket.trim_end()]).ok();
-    let failed = daemon.event("sync_failed");
-    assert!(failed["reason"].as_str().unwrap().contains("the disk is full"), "{failed}");
+    let full = daemon.event("full");
+    assert!(full["reason"].as_str().unwrap().contains("the disk is full"), "{full}");
     let (told, _) = bobs(&["sync"]).exit(8);
     assert!(told.contains("the disk is full"), "{told}");
-    assert!(bobs(&["status"]).ok().contains("the last comparison failed"));
+    assert!(bobs(&["status"]).ok().contains("TAKES NOTHING NEW: the disk is full"));
     let held = daemon.aspects();
 
-    // Killed, it comes back with what it had; with more room it takes the rest.
+    // Killed, it comes back with what it had; with more room it takes the rest by itself.
     daemon.kill();
-    let daemon = bob.serve_on(&data, listen);
+    let mut daemon = bob.serve_on(&data, listen);
     assert!(daemon.aspects() >= held);
+    daemon.event("full");
     disk.grow(400);
+    daemon.event("room");
     until("all is there", || bobs(&["sync", "-q"]).code == Some(0));
     let out = bob.path("out");
     bobs(&["get", &address, out.to_str().unwrap()]).ok();

@@ -16,6 +16,7 @@ use crate::{
     folder::{self, Claim, Engine},
     rows::{self, Arcs, Epoch, Limits, Progress, SpaceNumber, SpaceRecord, meta},
     space::State,
+    sweep::Cleared,
 };
 
 /// Most epochs kept for a space. A position from an older one is taken for foreign, which costs one
@@ -79,7 +80,7 @@ pub(crate) struct Spaces {
     /// In the order of their numbers.
     pub(crate) states: Vec<Arc<State>>,
     /// Deleted ones of which there may still be rows.
-    pub(crate) clearing: BTreeSet<SpaceNumber>,
+    pub(crate) clearing: BTreeMap<SpaceNumber, Cleared>,
     /// Deleted ones of which there is nothing any more.
     cleared: BTreeSet<SpaceNumber>,
 }
@@ -309,7 +310,7 @@ fn load_spaces(engine: &Engine) -> Result<Spaces, OpenError> {
         if kind == meta::DELETED {
             match *value == *rows::CLEARED {
                 true => spaces.cleared.insert(number),
-                false => spaces.clearing.insert(number),
+                false => spaces.clearing.insert(number, Cleared::Index(Vec::new())).is_none(),
             };
             continue;
         }

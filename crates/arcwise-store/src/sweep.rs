@@ -4,7 +4,7 @@
 //! step has returned, what it removed is gone for good; the files shrink when the engine has compacted
 //! them: see [`Store::compact`].
 
-use std::{collections::BTreeSet, sync::atomic::Ordering};
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use arcwise_proto::{ArcSet, AspectKey, SpaceId, Time};
 use fjall::Readable;
@@ -87,7 +87,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Engine`].
     pub fn clear(&self) -> Result<bool, StoreError> {
-        let first = self.inner().spaces_mut().clearing.first().copied();
+        let first = self.inner().spaces_mut().clearing.keys().next().copied();
         match first {
             Some(number) => self.inner().clear(number).map(|()| true),
             None => Ok(false),
@@ -111,46 +111,86 @@ impl Inner {
         space.deleted.store(true, Ordering::Release);
         let mut spaces = self.spaces_mut();
         spaces.states.retain(|state| state.number != space.number);
-        spaces.clearing.insert(space.number);
+        spaces.clearing.insert(space.number, Cleared::Index(Vec::new()));
         Ok(())
     }
 
     /// Removes some of the rows of a deleted space, or says that it is cleared.
     fn clear(&self, number: SpaceNumber) -> Result<(), StoreError> {
+        let Some(cleared) = self.spaces_mut().clearing.get(&number).cloned() else { return Ok(()) };
         let engine = &self.engine;
         let snapshot = engine.db.snapshot();
-        let mut batch = self.synced_batch(2 * STEP_REMOVALS + 1);
-        let first = rows::index_key(number, &AspectKey::MIN);
-        let last = rows::index_key(number, &AspectKey::MAX);
-        for row in snapshot.range(&engine.index, first..=last).take(STEP_REMOVALS) {
-            let (key, value) = row.into_inner()?;
-            if let Some(Indexed { sequence, .. }) = Indexed::parse(&value) {
-                batch.remove(&engine.log, rows::log_key(number, sequence));
+        let mut batch = self.synced_batch(2 * STEP_REMOVALS);
+        let next = match cleared {
+            // With each row of the index its row of the log.
+            Cleared::Index(after) => {
+                let rows = space_rows(&snapshot, &engine.index, number, after);
+                let mut last = None;
+                for row in rows.take(STEP_REMOVALS) {
+                    let (key, value) = row.into_inner()?;
+                    if let Some(Indexed { sequence, .. }) = Indexed::parse(&value) {
+                        batch.remove(&engine.log, rows::log_key(number, sequence));
+                    }
+                    last = Some(key.to_vec());
+                    batch.remove(&engine.index, key);
+                }
+                last.map_or(Cleared::Log(Vec::new()), Cleared::Index)
             }
-            batch.remove(&engine.index, key);
-        }
-        if batch.is_empty() {
-            let log = rows::log_key(number, 0)..=rows::log_key(number, u64::MAX);
-            for row in snapshot.range(&engine.log, log).take(STEP_REMOVALS) {
-                batch.remove(&engine.log, row.key()?);
+            Cleared::Log(after) => {
+                let mut last = None;
+                for row in space_rows(&snapshot, &engine.log, number, after).take(STEP_REMOVALS) {
+                    let key = row.key()?;
+                    last = Some(key.to_vec());
+                    batch.remove(&engine.log, key);
+                }
+                last.map_or(Cleared::Ids(Vec::new()), Cleared::Log)
             }
-        }
-        if batch.is_empty() {
-            let mut ids = BTreeSet::new();
-            for row in snapshot.prefix(&engine.ids, number.to_be_bytes()).take(STEP_ROWS) {
-                let key = row.key()?;
-                ids.extend(<[u8; rows::ID_KEY]>::try_from(&key[..]));
+            Cleared::Ids(after) => {
+                let (mut gone, mut last) = (BTreeMap::new(), None);
+                for row in space_rows(&snapshot, &engine.ids, number, after).take(STEP_ROWS) {
+                    let key = row.key()?;
+                    last = Some(key.to_vec());
+                    gone.extend(<[u8; rows::ID_KEY]>::try_from(&key[..]).ok().zip(Some(false)));
+                }
+                ids::ingest(&engine.ids, &gone)?;
+                match last {
+                    Some(last) => Cleared::Ids(last),
+                    None => {
+                        let row = rows::meta_key(meta::DELETED, &number.to_be_bytes());
+                        self.put_meta(row, rows::CLEARED)?;
+                        self.spaces_mut().set_cleared(number);
+                        return Ok(());
+                    }
+                }
             }
-            if !ids.is_empty() {
-                let gone = ids.into_iter().map(|row| (row, false)).collect();
-                return Ok(ids::ingest(&engine.ids, &gone)?);
-            }
-            let row = rows::meta_key(meta::DELETED, &number.to_be_bytes());
-            batch.insert(&engine.meta, row, rows::CLEARED);
-            batch.commit()?;
-            self.spaces_mut().set_cleared(number);
-            return Ok(());
-        }
-        Ok(batch.commit()?)
+        };
+        batch.commit()?;
+        self.spaces_mut().clearing.insert(number, next);
+        Ok(())
     }
+}
+
+/// How far a deleted space is cleared: up to this key of this keyspace, and nothing yet where the key is
+/// empty. What was removed is slow to pass over, so no step begins before it.
+#[derive(Clone, Debug)]
+pub(crate) enum Cleared {
+    Index(Vec<u8>),
+    Log(Vec<u8>),
+    Ids(Vec<u8>),
+}
+
+/// The rows of a space in a keyspace, after this key.
+fn space_rows(
+    snapshot: &fjall::Snapshot,
+    keyspace: &fjall::Keyspace,
+    number: SpaceNumber,
+    after: Vec<u8>,
+) -> fjall::Iter {
+    let first = match after.is_empty() {
+        true => number.to_be_bytes().to_vec(),
+        false => [after, vec![0]].concat(),
+    };
+    // All keys have fewer bytes.
+    let last = [&number.to_be_bytes()[..], &[0xff; rows::INDEX_KEY]].concat();
+    snapshot.range(keyspace, first..=last)
 }

@@ -140,10 +140,10 @@ pub(crate) async fn open(
         let constraints = Constraints { published_since: options.published_since, after, lists };
         let terms = terms(peer, id, arcs, theirs.count, flow)?;
         let (now, store) = (inner.now(), space.store.clone());
-        let started = Instant::now();
+        let (started, claims) = (Instant::now(), space.claims.load(Ordering::Relaxed));
         let open = move || Session::open(now, terms, theirs.number, constraints, &store);
         let session = match blocking(open).await {
-            Ok(session) => Timed { session, computing: started.elapsed() },
+            Ok(session) => Begun { session, computing: started.elapsed(), claims },
             Err(error) => match judge(error).1 {
                 SyncError::Ended(error) if error.code == ErrorCode::TooCostly && !lists => {
                     lists = true;
@@ -158,7 +158,12 @@ pub(crate) async fn open(
         let given_up = hold.lease.is_some_and(|lease| lease.lost.is_cancelled());
         drop(hold);
         match result {
-            Err(SyncError::Superseded) if attempt < ATTEMPTS && !given_up => {}
+            _ if given_up => return Err(SyncError::Superseded),
+            Err(SyncError::Superseded) if attempt < ATTEMPTS => {}
+            // Where others have it too, one of them is asked instead after a while.
+            Err(SyncError::Ended(error)) if piece && error.code == ErrorCode::Busy => {
+                tokio::time::sleep(BUSY).await;
+            }
             Err(SyncError::Ended(error)) if attempt < ATTEMPTS => match error.code {
                 ErrorCode::Superseded => tokio::task::yield_now().await,
                 ErrorCode::Busy => tokio::time::sleep(BUSY).await,
@@ -226,14 +231,14 @@ pub(crate) async fn answer(
         }
     };
     let (now, store, work) = (inner.now(), space.store.clone(), terms.limits.work);
-    let started = Instant::now();
+    let (started, claims) = (Instant::now(), space.claims.load(Ordering::Relaxed));
     let session = blocking(move || Session::answer(now, terms, request, &store)).await;
     if let Err(SessionError::TooCostly) = &session {
         peer.worked(work);
     }
     let result = match session {
         Ok(session) => {
-            let session = Timed { session, computing: started.elapsed() };
+            let session = Begun { session, computing: started.elapsed(), claims };
             drive(inner, peer, &space, session, reader, writer, &hold).await
         }
         Err(error) => {
@@ -302,6 +307,9 @@ fn note(
     piece: bool,
 ) -> Result<Report, SyncError> {
     if piece && !matches!(result, Err(SyncError::Peer(_))) {
+        let _ = result.as_ref().inspect_err(|error| {
+            tracing::debug!(peer = %peer.id.short(), %error, "a piece was not fetched");
+        });
         return result;
     }
     let (at, space) = (Instant::now(), state.id());
@@ -311,7 +319,11 @@ fn note(
         (Ok(report), None) => Ok(report.clone()),
     };
     if let Ok(report) = &result {
-        if report.in_sync() && report.flow == Flow::Both && report.arcs == state.shared_with(peer) {
+        if report.in_sync()
+            && !report.constrained
+            && report.flow == Flow::Both
+            && report.arcs == state.shared_with(peer)
+        {
             peer.holds_the_same(state);
         }
         if report.comparison.as_ref().is_some_and(|comparison| comparison.repaired) {
@@ -413,10 +425,13 @@ enum Write {
     Finish,
 }
 
-/// A session, and how long it has computed to find out what differs.
-struct Timed {
+/// A session that has begun.
+struct Begun {
     session: Session<Items>,
+    /// How long it has computed to find out what differs.
     computing: Duration,
+    /// [`SpaceState::claims`], from before.
+    claims: u64,
 }
 
 /// Drives a session to its end.
@@ -427,7 +442,7 @@ async fn drive(
     inner: &Arc<Inner>,
     peer: &Arc<Peer>,
     space: &Arc<SpaceState>,
-    timed: Timed,
+    begun: Begun,
     mut reader: FrameReader,
     writer: FrameWriter,
     hold: &Hold<'_>,
@@ -436,8 +451,7 @@ async fn drive(
     let (answered, mut answers) = mpsc::unbounded_channel();
     let mut writer = std::pin::pin!(write_all(space, writer, &mut queued, &answered));
     let mut ingest = Ingest::default();
-    let Timed { session, mut computing } = timed;
-    let claims = space.claims.load(Ordering::Relaxed);
+    let Begun { session, mut computing, claims } = begun;
     // What of the work was charged to the peer.
     let mut charged = session.work();
     peer.worked(charged);

@@ -6,7 +6,7 @@ use super::Context;
 use crate::{
     api::{Arcs, Held, Hold, Limit, NewSpace, Space, SpaceId, Ticket},
     args::{InSpace, SpaceCommand},
-    exit::Exit,
+    exit::{Exit, Usage},
     files::printable,
     output::{bytes, count, table},
 };
@@ -48,7 +48,11 @@ pub(super) async fn space(command: SpaceCommand, context: &Context<'_>) -> anyho
                 )),
             }
         }
-        SpaceCommand::Arc { share: fraction, drop: _, space } => {
+        SpaceCommand::Arc { share: fraction, drop, space } => {
+            if fraction < 1.0 && !drop {
+                let text = "this removes what is held outside, for good; to do it: --drop";
+                return Err(Usage(text.to_owned()).into());
+            }
             let dropping = output.spinner("removing what is outside");
             let held: Result<Held, _> =
                 client.post_in("/v1/space/arc", space.into(), Hold { fraction }).await;
