@@ -66,6 +66,7 @@ impl Store {
         let records = lock(&self.inner().records);
         let (spaces, snapshot) = (self.spaces(), self.inner().engine.db.snapshot());
         drop(records);
+        self.inner().sum_all();
         let mut report = CheckReport::default();
         for space in &spaces {
             SpaceCheck { space, snapshot: &snapshot, report: &mut report }.run()?;

@@ -45,6 +45,11 @@ const BUFFERED_PATIENCE: Duration = Duration::from_secs(10);
 const ROOM: u64 = 2 << 20;
 const DISK_ROOM: u64 = 64 << 20;
 
+/// Aspects of a batch that are summed up before it returns; those of a larger one are while the next is
+/// committed, or when the sums are asked for. A guess: starting a thread takes as long as summing up some
+/// fifty.
+const SUMMED_AT_ONCE: usize = 256;
+
 #[derive(Default)]
 pub(crate) struct Commits {
     queue: Mutex<Queue>,
@@ -247,15 +252,44 @@ impl Inner {
         }
         let key = rows::meta_key(meta::PROGRESS, &state.number.to_be_bytes());
         batch.insert(&engine.meta, key, progress.to_row());
+        let mut unsummed = lock(&self.unsummed);
         batch.commit()?;
         lock(&state.removals).append(&mut removals);
+        *lock(&state.progress) = progress;
+        if let Some(before) = unsummed.take() {
+            self.sum(before);
+        }
         let keys = removed.into_iter().collect();
-        self.sum([(state, progress, Changed::Removed { keys, ids })]);
+        let changes = vec![(state.clone(), progress.sequence, Changed::Removed { keys, ids })];
+        self.sum(Unsummed { snapshot: engine.db.snapshot(), changes });
         Ok(held)
     }
 
-    /// Commits these requests, which insert, in one batch. Only for the one that leads.
+    /// Commits these requests, which insert, in one batch. Only for the one that leads. Meanwhile the
+    /// batch before is summed up.
     fn commit(self: &Arc<Self>, requests: &[Request]) -> Result<Vec<Vec<bool>>, StoreError> {
+        let mut unsummed = lock(&self.unsummed);
+        let before = unsummed.take();
+        let (outcomes, now) = thread::scope(|scope| {
+            if let Some(before) = before {
+                scope.spawn(|| self.sum(before));
+            }
+            self.insert(requests)
+        })?;
+        match now {
+            // A thread would cost more than it saves.
+            Some(now) if now.len() < SUMMED_AT_ONCE => self.sum(now),
+            now => *unsummed = now,
+        }
+        Ok(outcomes)
+    }
+
+    /// Commits these requests, which insert, in one batch. What is stored when this returns is to be summed
+    /// up.
+    fn insert(
+        &self,
+        requests: &[Request],
+    ) -> Result<(Vec<Vec<bool>>, Option<Unsummed>), StoreError> {
         self.wait_for_engine();
         let engine = &self.engine;
         requests.iter().try_for_each(|request| request.space.check_not_deleted())?;
@@ -301,7 +335,7 @@ impl Inner {
             requests.iter().map(of).collect()
         };
         if batch.is_empty() {
-            return Ok(outcomes());
+            return Ok((outcomes(), None));
         }
         for (key, place) in keys.iter().filter(|(_, place)| new[*place]) {
             batch.insert(&engine.index, *key, indexed[*place].to_row());
@@ -313,12 +347,29 @@ impl Inner {
 
         self.check_room(size, moved.values())?;
         batch.commit()?;
-        self.sum(moved.into_values().map(|Moved { space, progress, mut keys, .. }| {
+        let snapshot = engine.db.snapshot();
+        let changes = moved.into_values().map(|Moved { space, progress, mut keys, .. }| {
+            *lock(&space.progress) = progress;
             // In order, the sums that they change are near each other.
             keys.sort_unstable();
-            (space, progress, Changed::Added(keys))
-        }));
-        Ok(outcomes())
+            (space.clone(), progress.sequence, Changed::Added(keys))
+        });
+        let changes = changes.collect();
+        Ok((outcomes(), Some(Unsummed { snapshot, changes })))
+    }
+}
+
+/// What a batch has done, and the sums do not show yet.
+pub(crate) struct Unsummed {
+    /// Right after the batch.
+    snapshot: fjall::Snapshot,
+    /// With the last sequence number in each space.
+    changes: Vec<(Arc<State>, u64, Changed)>,
+}
+
+impl Unsummed {
+    fn len(&self) -> usize {
+        self.changes.iter().map(|(_, _, changed)| changed.len()).sum()
     }
 }
 
@@ -374,19 +425,25 @@ impl Inner {
         }
     }
 
-    /// Counts and sums up what is durable now. Only for the one that leads.
-    fn sum<'a>(
-        self: &Arc<Self>,
-        changes: impl IntoIterator<Item = (&'a Arc<State>, Progress, Changed)>,
-    ) {
+    /// Sums up what a batch has done. Only for who holds `unsummed`.
+    fn sum(self: &Arc<Self>, Unsummed { snapshot, changes }: Unsummed) {
         let mut view = lock(&self.view);
-        *view = self.engine.db.snapshot();
-        for (space, progress, changed) in changes {
-            *lock(&space.progress) = progress;
-            let space = Space::new(self.clone(), space.clone());
-            space.add_up(&changed, progress.sequence, &view);
+        *view = snapshot;
+        for (space, upto, changed) in changes {
+            let space = Space::new(self.clone(), space);
+            space.add_up(&changed, upto, &view);
             space.checkpoint_if_due();
         }
+    }
+
+    /// Sums up all that is durable. Waits for the batch that is being committed.
+    pub(crate) fn sum_all(self: &Arc<Self>) {
+        let mut unsummed = lock(&self.unsummed);
+        if let Some(last) = unsummed.take() {
+            self.sum(last);
+        }
+        // An older one would keep what was removed since from being tidied up.
+        *lock(&self.view) = self.engine.db.snapshot();
     }
 }
 

@@ -12,7 +12,7 @@ use fjall::{OwnedWriteBatch, PersistMode};
 
 use crate::{
     Damage, Fault, OpenError, Row, Space, StoreError,
-    commit::Commits,
+    commit::{Commits, Unsummed},
     folder::{self, Claim, Engine},
     rows::{self, Arcs, Epoch, Limits, Progress, SpaceNumber, SpaceRecord, meta},
     space::State,
@@ -69,6 +69,8 @@ pub(crate) struct Inner {
     /// both alike. One snapshot for all, and always the latest: an old one would keep the engine
     /// from tidying up.
     pub(crate) view: Mutex<fjall::Snapshot>,
+    /// The last batch, where it is not summed up yet. Held while a batch is committed.
+    pub(crate) unsummed: Mutex<Option<Unsummed>>,
     pub(crate) compacting: Mutex<()>,
     /// The lock on the folder. The last field, so that it is given up after the engine has closed.
     _claim: Claim,
@@ -119,6 +121,7 @@ impl Store {
             spaces: RwLock::new(spaces),
             records: Mutex::new(()),
             view,
+            unsummed: Mutex::new(None),
             compacting: Mutex::new(()),
             _claim: claim,
         };
@@ -235,7 +238,7 @@ impl Store {
         self.inner.free_space()
     }
 
-    pub(crate) fn inner(&self) -> &Inner {
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
     }
 }

@@ -1,6 +1,6 @@
 //! What is kept to compare a space with other nodes: the sums of its aspects, by sectors.
 //!
-//! They live in memory and always say exactly what is durable. Written with every batch they would
+//! They live in memory and, whenever they are asked for, say exactly what is durable. Written with every batch they would
 //! cost more than the data, so there is a checkpoint in a file, written now and then and on closing;
 //! on opening, what the log has after it is added. A checkpoint that is damaged, missing, or not of
 //! this store's history costs one pass over the index and nothing else.
@@ -70,6 +70,14 @@ pub(crate) enum Changed {
     },
 }
 
+impl Changed {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Changed::Added(keys) | Changed::Removed { keys, .. } => keys.len(),
+        }
+    }
+}
+
 /// The items of a space as they were when its [`Snapshot`] was taken.
 #[derive(Clone)]
 pub struct Items {
@@ -119,7 +127,8 @@ impl reconcile::Items for Items {
 impl Space {
     /// The sums and the items they are of, both as they are now.
     pub(crate) fn snapshot_now(&self) -> Snapshot<Items> {
-        // The snapshot was taken when the sums had last changed: see `Inner::commit`.
+        self.store.sum_all();
+        // The snapshot was taken when the sums had last changed: see `Inner::sum`.
         let view = lock(&self.store.view);
         let sectors = lock(&self.state.summed).sectors.clone();
         Snapshot { sectors, items: Items { space: self.clone(), snapshot: view.clone() } }

@@ -78,8 +78,7 @@ impl Store {
         let inner = self.inner();
         let engine = &inner.engine;
         let _one_at_a_time = lock(&inner.compacting);
-        // What an older snapshot shows cannot go yet.
-        *lock(&inner.view) = engine.db.snapshot();
+        inner.sum_all();
         for keyspace in [&engine.index, &engine.ids, &engine.log, &engine.meta] {
             self.flush(keyspace)?;
             // Files of large values are rewritten one by one.
