@@ -33,9 +33,10 @@ const BATCH_ASPECTS: usize = 4096;
 const BATCH_BYTES: usize = 16 << 20;
 const _: () = assert!(MAX_ASPECT_DATA + ASPECT_OVERHEAD <= BATCH_BYTES, "every aspect fits");
 
-/// Bytes that may wait in memory until the engine has written them to its files: eight times what it
-/// waits for before it begins to. It would go on taking more, where the disk is slower than the network.
-const MAX_BUFFERED: u64 = 192 << 20;
+/// Bytes of keys and values that may wait in memory until the engine has written them to its files: four
+/// times what it waits for before it begins to; small ones take twice as much. It would go on taking more,
+/// where the disk is slower than the network.
+const MAX_BUFFERED: u64 = 96 << 20;
 
 /// How long an insert waits for that, at most; where the engine has failed, only a write says so.
 const BUFFERED_PATIENCE: Duration = Duration::from_secs(10);

@@ -367,7 +367,7 @@ async fn gossip_with(inner: Arc<Inner>, peer: Arc<Peer>, id: SpaceId) {
     let mut settled = false;
     loop {
         let Some(known) = peer.space(&id) else { return };
-        if fill::wants(&inner, &peer, &space) {
+        if fill::wants(&peer, &space) {
             let whole = tokio::select! {
                 whole = fill::fill_from(&inner, &peer, &space) => whole,
                 () = peer.gone.cancelled() => return,

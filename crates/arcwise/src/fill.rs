@@ -24,10 +24,6 @@ use crate::{
     space::SpaceState,
 };
 
-/// How many pieces are fetched from one peer at a time: while one comes to its end, the next is on its
-/// way.
-const AT_ONCE: usize = 2;
-
 /// A session that brings much and has brought nothing for so long does not keep others from beginning.
 const STALL: Duration = Duration::from_secs(3);
 
@@ -98,11 +94,9 @@ impl Drop for Bringing {
 }
 
 /// Whether this peer has something that is to be filled.
-pub(crate) fn wants(inner: &Inner, peer: &Peer, space: &SpaceState) -> bool {
+pub(crate) fn wants(peer: &Peer, space: &SpaceState) -> bool {
     let Some(theirs) = peer.space(&space.id()) else { return false };
-    !space.is_full()
-        && lock(&space.intake.fill).wants(peer.id, &space.local(), &theirs)
-        && !inner.stop.is_cancelled()
+    !space.is_full() && lock(&space.intake.fill).wants(peer.id, &space.local(), &theirs)
 }
 
 /// Whether a peer is going to fetch from here what it lacks.
@@ -118,8 +112,8 @@ pub(crate) async fn fill_from(
     peer: &Arc<Peer>,
     space: &Arc<SpaceState>,
 ) -> bool {
+    // Two at a time: while one comes to its end, the next is on its way.
     let one_by_one = || one_by_one(inner, peer, space);
-    const { assert!(AT_ONCE == 2) };
     let (one, other) = tokio::join!(one_by_one(), one_by_one());
     one || other
 }

@@ -274,7 +274,7 @@ fn place(
         return Ok(Place { permit: Some(permit), ..Place::default() });
     }
     // What it has and is lacking here, is fetched from here, and from others too.
-    if fill::wants(inner, peer, space) {
+    if fill::wants(peer, space) {
         return Err(ErrorCode::Busy);
     }
     let bringing = space.try_bring(peer).map_err(|_| ErrorCode::Busy)?;
