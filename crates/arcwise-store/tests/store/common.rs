@@ -1,9 +1,14 @@
 //! What the tests share: made-up aspects and ways to open a store.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use arcwise_proto::{ArcSet, Aspect, AspectKey, EntryAddress, SpaceId, Time};
-use arcwise_store::{Keep, Limits, Options, Space, Store};
+use arcwise_store::{Keep, Limits, OpenError, Options, Space, Store};
 
 pub(crate) const SPACE: SpaceId = SpaceId([7; 32]);
 pub(crate) const OTHER_SPACE: SpaceId = SpaceId([8; 32]);
@@ -14,7 +19,21 @@ pub(crate) fn options() -> Options {
 }
 
 pub(crate) fn open(folder: &Path) -> Store {
-    Store::open(folder, options()).unwrap()
+    open_with(folder, options())
+}
+
+/// Opens a store. A process that another test is just starting has, for a moment, all files of this one
+/// open, and so the lock of a store that was closed already.
+pub(crate) fn open_with(folder: &Path, options: Options) -> Store {
+    let start = Instant::now();
+    loop {
+        match Store::open(folder, options.clone()) {
+            Err(OpenError::Locked(_)) if start.elapsed() < Duration::from_secs(10) => {
+                thread::yield_now();
+            }
+            result => return result.unwrap(),
+        }
+    }
 }
 
 /// Opens the store in `folder` and its space [`SPACE`], which is created where it is not there.

@@ -186,7 +186,7 @@ fn a_full_disk_refuses_inserts_and_nothing_else() {
     drop((store, space));
 
     let full = Options { min_free: u64::MAX, ..options() };
-    let store = Store::open(folder.path(), full).unwrap();
+    let store = open_with(folder.path(), full);
     let space = store.space(&SPACE).unwrap();
     for _ in 0..2 {
         let error = space.insert(vec![old.clone(), new.clone()]).unwrap_err();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::*;
 use arcwise_proto::{ArcSet, Aspect, AspectKey, Location, RingArc, Time, session::Holdings};
-use arcwise_store::{Keep, Limited, Limits, Options, Store, StoreError};
+use arcwise_store::{Keep, Limited, Limits, Options, StoreError};
 
 fn lower_half() -> ArcSet {
     RingArc::between(Location(0), Location(u32::MAX / 2)).into()
@@ -72,7 +72,7 @@ fn what_was_removed_gives_the_disk_back() {
 fn removals_leave_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { checkpoint_after: 100, ..options() };
-    let store = Store::open(folder.path(), options).unwrap();
+    let store = open_with(folder.path(), options);
     let space = make_space(&store);
     let empty = store.stats().unwrap();
     for n in 0..50 {
@@ -136,7 +136,7 @@ fn limits_hold_and_can_be_raised() {
     let folder = tempfile::tempdir().unwrap();
     let size = numbered(0, 1000).encoding().len() as u64;
     let options = Options { max_bytes: Some(15 * size), ..options() };
-    let store = Store::open(folder.path(), options.clone()).unwrap();
+    let store = open_with(folder.path(), options.clone());
     let space = make_space(&store);
     let limits = Limits { max_bytes: Some(10 * size), max_age: Some(Duration::from_secs(60)) };
     space.set_limits(limits).unwrap();
@@ -153,7 +153,7 @@ fn limits_hold_and_can_be_raised() {
     assert_eq!(space.insert(batch(0)).unwrap(), [false; 5]);
 
     drop((store, space));
-    let store = Store::open(folder.path(), options).unwrap();
+    let store = open_with(folder.path(), options);
     let space = store.space(&SPACE).unwrap();
     assert_eq!(space.limits(), limits);
     assert!(space.insert(batch(10)).is_err());

@@ -8,7 +8,7 @@ use arcwise_proto::{
     reconcile::{Items as _, Sectors},
     session::{Digest, Holdings},
 };
-use arcwise_store::{Fault, Limits, Options, Row, Space, Store};
+use arcwise_store::{Fault, Limits, Options, Row, Space};
 use proptest::prelude::*;
 
 fn digest(space: &Space) -> Digest {
@@ -112,7 +112,7 @@ fn they_are_right_again_after_opening() {
 fn checkpoints_on_the_way() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { checkpoint_after: 1, ..options() };
-    let store = Store::open(folder.path(), options.clone()).unwrap();
+    let store = open_with(folder.path(), options.clone());
     let space =
         store.create_space(&SPACE, "", ArcSet::full(), ArcSet::full(), Limits::default()).unwrap();
     let mut on_the_way = Vec::new();
