@@ -295,7 +295,7 @@ impl<'a> Promised<'a> {
 
 /// Opens what a disk was left with, and goes on. Gives what was there.
 fn recover(folder: &Path, promised: &Promised<'_>) -> Found {
-    let store = Store::open(folder, options()).unwrap();
+    let store = open(folder);
     let found = promised.check(&store);
     let space = store.space(&SPACE).unwrap_or_else(|| make_space(&store));
     let later = [made(1 << 40), made((1 << 40) + 1)];
