@@ -6,7 +6,7 @@ use std::{
 };
 
 use arcwise::{ArcSet, Event, Report, SpaceId};
-use arcwise_store::{Limits, Options, Store};
+use arcwise_store::{Limits, Options, Space, Store};
 use tempfile::TempDir;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
@@ -27,16 +27,7 @@ pub fn folder(parent: Option<&PathBuf>) -> anyhow::Result<TempDir> {
 pub fn fill(folder: &Path, numbers: Range<u64>, size: usize) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder)?;
     let store = Store::open(folder, Options::default())?;
-    let space = match store.space(&SPACE) {
-        Some(space) => space,
-        None => store.create_space(
-            &SPACE,
-            "bench",
-            ArcSet::full(),
-            ArcSet::full(),
-            Limits::default(),
-        )?,
-    };
+    let space = space(&store)?;
     for first in numbers.clone().step_by(4096) {
         let batch = first..numbers.end.min(first + 4096);
         space.insert(batch.map(|n| data::aspect(n, size)).collect::<Result<_, _>>()?)?;
@@ -45,6 +36,17 @@ pub fn fill(folder: &Path, numbers: Range<u64>, size: usize) -> anyhow::Result<(
         store.remove_peer(&peer)?;
     }
     Ok(())
+}
+
+/// The space of a store, all of which is held; made where it is not there.
+pub fn space(store: &Store) -> anyhow::Result<Space> {
+    Ok(match store.space(&SPACE) {
+        Some(space) => space,
+        None => {
+            let (target, held) = (ArcSet::full(), ArcSet::full());
+            store.create_space(&SPACE, "bench", target, held, Limits::default())?
+        }
+    })
 }
 
 /// The next event. What fails is told, and some may be missed.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use anyhow::Context;
-use arcwise::{ArcSet, Aspect};
-use arcwise_store::{Limits, Options, Space, Store};
+use arcwise::Aspect;
+use arcwise_store::{Options, Space, Store};
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions,
     OwnedWriteBatch, PersistMode,
@@ -20,8 +20,7 @@ use fjall::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    data, machine,
-    nodes::{self, SPACE},
+    data, machine, nodes,
     process::{self, Process, say},
 };
 
@@ -236,16 +235,7 @@ impl Target {
             return Ok(Self::Engine(Engine::open(what, folder)?));
         }
         let store = Store::open(folder, Options::default())?;
-        Ok(Self::Store(match store.space(&SPACE) {
-            Some(space) => space,
-            None => store.create_space(
-                &SPACE,
-                "bench",
-                ArcSet::full(),
-                ArcSet::full(),
-                Limits::default(),
-            )?,
-        }))
+        Ok(Self::Store(nodes::space(&store)?))
     }
 
     /// Durable when it returns. The first aspect has the number `first`.

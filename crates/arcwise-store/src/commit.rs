@@ -141,7 +141,7 @@ impl Space {
         let room = |held: u64, most: Option<u64>| {
             most.is_none_or(|most| held.saturating_add(ROOM.min(most / 8)) <= most)
         };
-        let held: u64 = self.store.states().iter().map(|state| lock(&state.progress).bytes).sum();
+        let held = self.store.held_bytes();
         let free = self.store.options.min_free.saturating_add(DISK_ROOM);
         Ok(room(self.stats().bytes, self.limits().max_bytes)
             && room(held, self.store.options.max_bytes)
@@ -389,6 +389,11 @@ impl<'a> Moved<'a> {
 }
 
 impl Inner {
+    /// In all spaces.
+    fn held_bytes(&self) -> u64 {
+        self.states().iter().map(|state| lock(&state.progress).bytes).sum()
+    }
+
     /// Waits while too much waits for the engine.
     fn wait_for_engine(&self) {
         let since = Instant::now();
@@ -414,7 +419,7 @@ impl Inner {
             }
         }
         if let Some(most) = self.options.max_bytes {
-            let held: u64 = self.states().iter().map(|state| lock(&state.progress).bytes).sum();
+            let held = self.held_bytes();
             if size > 0 && held + size > most {
                 return Err(StoreError::Full { limit: Limited::Store, held, most });
             }
