@@ -91,6 +91,17 @@ impl AuthorKey {
     pub fn author(&self) -> [u8; 32] {
         self.0.verifying_key().to_bytes()
     }
+
+    /// Its signature of a message, which must begin with what tells messages of its kind from others.
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message).to_bytes()
+    }
+}
+
+/// Whether a signature of a message was made with the secret half of `key`.
+pub(crate) fn is_signed_by(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
+    VerifyingKey::from_bytes(key)
+        .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
 }
 
 impl fmt::Debug for AuthorKey {
@@ -159,7 +170,7 @@ impl Aspect {
     ) -> Result<Self, AspectError> {
         let author = key.author();
         let message = signed_message(space, &author, &entry, kind, published, data);
-        let signature = key.0.sign(&message).to_bytes();
+        let signature = key.sign(&message);
         Self::build(entry, kind, published, Some((author, signature)), data)
     }
 
@@ -233,9 +244,10 @@ impl Aspect {
             self.published(),
             self.data_slice(),
         );
-        VerifyingKey::from_bytes(&author)
-            .and_then(|key| key.verify_strict(&message, &Signature::from_bytes(&signature)))
-            .map_err(|_| AspectError::Signature(self.hash))
+        match is_signed_by(&author, &message, &signature) {
+            true => Ok(()),
+            false => Err(AspectError::Signature(self.hash)),
+        }
     }
 
     /// The hash that names this aspect.

@@ -49,6 +49,21 @@ pub const MAX_TEXT: usize = 256;
 /// Most bytes of payload in a `Direct` message.
 pub const MAX_DIRECT: usize = 32 << 10;
 
+/// Most bytes of an encoded peer record.
+pub const MAX_RECORD: usize = 1024;
+
+/// Most arcs in each of the sets of a peer record.
+pub const MAX_RECORD_ARCS: usize = 8;
+
+/// Most addresses in a peer record.
+pub const MAX_ADDRESSES: usize = 8;
+
+/// Most records in one `Peers` message.
+pub const MAX_PEERS: usize = 32;
+
+/// Most aspects that one audit asks about.
+pub const MAX_AUDIT: usize = 8;
+
 /// A conversation in which nothing at all has moved for this long is given up. A guess: well above
 /// the worst stall of a busy disk (1.2 s measured), well below a person's patience.
 pub const SESSION_IDLE: Duration = Duration::from_secs(30);
@@ -62,4 +77,10 @@ const _: () = assert!(DATA_FRAME_TARGET < MAX_DATA_FRAME);
 const _: () = assert!(MAX_SPACES * 18 + 1024 <= MAX_FRAME, "a full Hello fits a frame");
 const _: () = assert!(MAX_ARCS * 16 * 3 + 1024 <= MAX_FRAME, "a full Handshake fits a frame");
 const _: () = assert!(MAX_DIRECT + 1024 <= MAX_FRAME);
+const _: () =
+    assert!(MAX_PEERS * (MAX_RECORD + 64 + 64) + 1024 <= MAX_FRAME, "full Peers fit a frame");
+const _: () = assert!(
+    2 * MAX_RECORD_ARCS * 16 + MAX_ADDRESSES * 32 + 128 <= MAX_RECORD,
+    "a record of IP addresses fits"
+);
 const _: () = assert!(MAX_WANTS >= LIST_WINDOW * PAGE_KEYS, "a full window can be wanted");

@@ -10,14 +10,19 @@
 mod control;
 mod gossip;
 mod parts;
+mod peers;
 mod request;
+mod spread;
 
 pub use control::{Handshake, Hello, Ping, Pong, SpaceDigest, TAG_LEN, Tag};
 pub use gossip::{
     ArcRequest, ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse, Body, Listed,
     Open, Page,
 };
-pub use request::{Direct, ErrorCode, ErrorMessage, Query};
+pub use peers::{FindPeers, Observed, PeerInfo, Peers};
+pub(crate) use peers::{decode_record, encode_record};
+pub use request::{Audit, AuditProof, Direct, ErrorCode, ErrorMessage, Query};
+pub use spread::{Announce, Graft, Prune, Receipt};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;
@@ -160,6 +165,14 @@ messages! {
     Ping = 10, "msgPing", MAX_FRAME, Ping;
     Pong = 11, "msgPong", MAX_FRAME, Pong;
     Error = 12, "msgError", 1024, ErrorMessage;
+    Peers = 13, "Peers", MAX_FRAME, Peers;
+    FindPeers = 14, "FindPeers", 64, FindPeers;
+    Announce = 15, "Announce", MAX_FRAME, Announce;
+    Graft = 16, "Graft", MAX_FRAME, Graft;
+    Prune = 17, "Prune", 64, Prune;
+    Receipt = 18, "Receipt", MAX_FRAME, Receipt;
+    Audit = 19, "Audit", 1024, Audit;
+    AuditProof = 20, "AuditProof", 1024, AuditProof;
 }
 
 impl std::fmt::Display for Kind {
@@ -252,6 +265,12 @@ impl Message {
             }
             Message::AspectDataResponse(m) => m.aspects.len() + m.gone.len(),
             Message::AspectBroadcast(m) => m.aspects.len(),
+            Message::Peers(m) => m.peers.len(),
+            Message::Announce(Announce { keys, .. })
+            | Message::Graft(Graft { keys, .. })
+            | Message::Receipt(Receipt { keys, .. })
+            | Message::Audit(Audit { keys, .. }) => keys.len(),
+            Message::AuditProof(m) => m.proofs.len(),
             _ => 1,
         }
     }

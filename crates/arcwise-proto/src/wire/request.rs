@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use super::{Wire, WireError, field, parts, pb};
 use crate::{
+    aspect::AspectKey,
     id::EntryAddress,
-    limits::{MAX_DIRECT, MAX_TEXT},
+    limits::{MAX_AUDIT, MAX_DIRECT, MAX_TEXT},
 };
 
 /// `msgDirect`: a message of the application from node to node, and its reply.
@@ -35,7 +36,8 @@ impl Wire for Direct {
 }
 
 /// `msgQuery`: asks for all aspects of an entry. Answered by any number of
-/// [`AspectDataResponse`](super::AspectDataResponse) and the end of the stream.
+/// [`AspectDataResponse`](super::AspectDataResponse), where the sender does not claim to hold the
+/// location by [`Peers`](super::Peers) that are nearer to it, and the end of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query {
     /// The receiver's number for the space.
@@ -53,6 +55,67 @@ impl Wire for Query {
 
     fn raw(&self) -> pb::Query {
         pb::Query { space: self.space, entry: Bytes::copy_from_slice(self.entry.as_bytes()) }
+    }
+}
+
+/// `Audit`: asks for a proof that the receiver holds these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// The receiver's number for the space.
+    pub space: u32,
+    /// Random.
+    pub nonce: [u8; 32],
+    /// Strictly ascending; 1 to [`MAX_AUDIT`].
+    pub keys: Vec<AspectKey>,
+}
+
+impl Wire for Audit {
+    type Raw = pb::Audit;
+
+    fn parse(raw: pb::Audit) -> Result<Self, WireError> {
+        let keys = parts::keys("groups", raw.groups)?;
+        if keys.is_empty() || keys.len() > MAX_AUDIT {
+            return Err(field("groups", "has none or more than 8 hashes"));
+        }
+        Ok(Self { space: raw.space, nonce: parts::array("nonce", &raw.nonce)?, keys })
+    }
+
+    fn raw(&self) -> pb::Audit {
+        pb::Audit {
+            space: self.space,
+            nonce: Bytes::copy_from_slice(&self.nonce),
+            groups: parts::raw_keys(&self.keys),
+        }
+    }
+}
+
+/// `AuditProof`: answers an [`Audit`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditProof {
+    /// In the order of the audit's keys; `None` where the aspect is not held. At most [`MAX_AUDIT`].
+    pub proofs: Vec<Option<[u8; 32]>>,
+}
+
+impl Wire for AuditProof {
+    type Raw = pb::AuditProof;
+
+    fn parse(raw: pb::AuditProof) -> Result<Self, WireError> {
+        if raw.proofs.len() > MAX_AUDIT {
+            return Err(field("proofs", "has more than 8"));
+        }
+        let proof = |bytes: &Bytes| match bytes.is_empty() {
+            true => Ok(None),
+            false => parts::array("proofs", bytes).map(Some),
+        };
+        Ok(Self { proofs: raw.proofs.iter().map(proof).collect::<Result<_, _>>()? })
+    }
+
+    fn raw(&self) -> pb::AuditProof {
+        let proof = |proof: &Option<[u8; 32]>| match proof {
+            Some(proof) => Bytes::copy_from_slice(proof),
+            None => Bytes::new(),
+        };
+        pb::AuditProof { proofs: self.proofs.iter().map(proof).collect() }
     }
 }
 
