@@ -91,7 +91,7 @@ pub(crate) fn detail(message: &Message, proven: &[&str]) -> String {
         Message::Pong(Pong { differing, .. }) if differing.is_empty() => "the same".to_owned(),
         Message::Pong(Pong { differing, .. }) => format!("not the same in {differing:?}"),
         Message::Error(m) => format!("{:?}: {}", m.code, m.detail),
-        Message::Direct(_) | Message::Query(_) => String::new(),
+        _ => String::new(),
     }
 }
 
