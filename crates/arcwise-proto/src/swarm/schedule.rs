@@ -1,0 +1,421 @@
+//! When to compare with whom.
+//!
+//! A probe, a few dozen bytes, finds out whether two nodes hold the same; a session follows only where
+//! they do not. Probes come soon after something was stored, first to a few peers and later to the
+//! others, and ever more rarely while nothing happens.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::random::Random;
+use crate::{id::NodeId, time::Time};
+
+/// A probe waits until nothing was stored for about this long: most of what is on its way has arrived
+/// then. A guess.
+const STILL: Duration = Duration::from_millis(300);
+
+/// And not longer than this, where storing goes on. A guess.
+const STIRRING: Duration = Duration::from_secs(2);
+
+/// How many peers are probed so soon; what they lack, they tell to others. The rest follows within
+/// [`LATER`]. A guess.
+const SOON: usize = 3;
+
+/// See [`SOON`]. A guess.
+const LATER: Duration = Duration::from_secs(10);
+
+/// The wait after the first probe that found no difference; doubled with each. A guess.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+
+/// First wait after a failed session; doubled with each.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Sessions that compare, at a time: more would only share the same line and disk. A guess.
+const MAX_COMPARING: usize = 4;
+
+/// Peers that are filled from at a time. A guess.
+const MAX_FILLING: usize = 8;
+
+/// What is due with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Fetch what is to be filled: tell [`Schedule::filled`] when it has nothing more of that.
+    Fill(NodeId),
+    /// Compare in a session, and tell [`Schedule::compared`].
+    Compare(NodeId),
+    /// Ask whether it holds the same, and tell [`Schedule::probed`].
+    Probe(NodeId),
+}
+
+/// How two nodes stand to each other's filling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filling {
+    /// The peer has something that is to be filled here.
+    Here,
+    /// The peer is going to fetch what it lacks, and compares then.
+    There,
+    /// Neither.
+    None,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Both hold the same.
+    InSync {
+        /// Something was fetched or sent.
+        moved: bool,
+        /// One of both takes nothing, for want of room: to compare again is of no use before something
+        /// changes.
+        one_sided: bool,
+    },
+    /// It is to be tried again.
+    Failed,
+}
+
+#[derive(Debug)]
+struct Pace {
+    /// A session, not before that.
+    compare: Option<Time>,
+    probe: Time,
+    /// The probe not later than that, however much is being stored.
+    probe_by: Option<Time>,
+    wait: Duration,
+    retry: Duration,
+    /// Nothing is to be done before something changes.
+    settled: bool,
+    doing: Option<Doing>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Filling,
+    Comparing,
+    Probing,
+}
+
+/// When to compare one space with which of the connected peers.
+#[derive(Debug)]
+pub struct Schedule {
+    peers: BTreeMap<NodeId, Pace>,
+    longest: Duration,
+    random: Random,
+    wake_at: Option<Time>,
+}
+
+impl Schedule {
+    /// `longest` is the wait between probes while nothing happens.
+    pub fn new(longest: Duration, seed: u64) -> Self {
+        Self { peers: BTreeMap::new(), longest, random: Random::new(seed), wake_at: None }
+    }
+
+    /// A connection stands. Both sides would find the same, so only who dialled begins.
+    pub fn met(&mut self, now: Time, peer: NodeId, dialed: bool) {
+        let pace = Pace {
+            compare: dialed.then_some(now),
+            probe: now + self.random.around(FIRST_WAIT),
+            probe_by: None,
+            wait: FIRST_WAIT.min(self.longest),
+            retry: RETRY,
+            settled: false,
+            doing: None,
+        };
+        self.peers.insert(peer, pace);
+    }
+
+    /// The peer is gone, or has left the space.
+    pub fn gone(&mut self, peer: &NodeId) {
+        self.peers.remove(peer);
+    }
+
+    /// Something was stored or removed that these peers take too.
+    pub fn changed(&mut self, now: Time, peers: &[NodeId]) {
+        // Another few each time: the order of ids must not decide who always comes first.
+        let first = self.random.below(peers.len().max(1));
+        for (i, peer) in peers.iter().cycle().skip(first).take(peers.len()).enumerate() {
+            let soon = i < SOON;
+            let wait = self.random.around(if soon { STILL } else { LATER / 2 });
+            let Some(pace) = self.peers.get_mut(peer) else { continue };
+            pace.settled = false;
+            pace.wait = FIRST_WAIT.min(self.longest);
+            if soon {
+                let by = *pace.probe_by.get_or_insert(now + STIRRING);
+                pace.probe = by.min(now + wait);
+            } else {
+                pace.probe = pace.probe.min(now + wait);
+            }
+        }
+    }
+
+    /// The peer says what it holds and fills now: something else than before.
+    pub fn told(&mut self, peer: &NodeId) {
+        if let Some(pace) = self.peers.get_mut(peer) {
+            pace.settled = false;
+        }
+    }
+
+    /// Whether the peer holds the same has come out, by its own probe.
+    pub fn heard(&mut self, now: Time, peer: &NodeId, same: bool) {
+        let jitter = self.random.around_one();
+        let Some(pace) = self.peers.get_mut(peer) else { return };
+        pace.probe_by = None;
+        if same {
+            pace.probe = now + pace.wait.mul_f64(jitter);
+            pace.wait = (pace.wait * 2).min(self.longest);
+        } else if !pace.settled {
+            // After a failure not before its time, whatever the peer says.
+            pace.compare.get_or_insert(now);
+        }
+    }
+
+    /// A probe has ended; `None` where no answer came.
+    pub fn probed(&mut self, now: Time, peer: &NodeId, same: Option<bool>) {
+        self.done(peer, Doing::Probing);
+        match same {
+            Some(same) => self.heard(now, peer, same),
+            None => {
+                let wait = self.random.around(self.longest);
+                if let Some(pace) = self.peers.get_mut(peer) {
+                    pace.probe = now + wait;
+                }
+            }
+        }
+    }
+
+    /// A session has ended.
+    pub fn compared(&mut self, now: Time, peer: &NodeId, outcome: Outcome) {
+        self.done(peer, Doing::Comparing);
+        let jitter = self.random.around_one();
+        let longest = self.longest;
+        let Some(pace) = self.peers.get_mut(peer) else { return };
+        match outcome {
+            Outcome::InSync { moved, one_sided } => {
+                (pace.compare, pace.retry) = (None, RETRY);
+                // Whether it is the same now.
+                pace.probe = now + if moved { STILL } else { pace.wait }.mul_f64(jitter);
+                pace.settled = one_sided && !moved;
+            }
+            Outcome::Failed => {
+                pace.compare = Some(now + pace.retry.mul_f64(jitter));
+                pace.retry = (pace.retry * 2).min(longest);
+            }
+        }
+    }
+
+    /// It has nothing more of what is to be filled; `whole` says whether all that both take was
+    /// compared on the way.
+    pub fn filled(&mut self, now: Time, peer: &NodeId, whole: bool) {
+        self.done(peer, Doing::Filling);
+        let Some(pace) = self.peers.get_mut(peer) else { return };
+        if whole {
+            pace.probe = now + STILL;
+        } else {
+            // What it could not give is compared with the rest.
+            pace.compare = Some(now);
+        }
+    }
+
+    fn done(&mut self, peer: &NodeId, what: Doing) {
+        if let Some(pace) = self.peers.get_mut(peer) {
+            pace.doing.take_if(|doing| *doing == what);
+        }
+    }
+
+    /// What is to be done now; again until there is nothing more.
+    pub fn next(&mut self, now: Time, filling: impl Fn(&NodeId) -> Filling) -> Option<Due> {
+        let count = |what| self.peers.values().filter(|pace| pace.doing == Some(what)).count();
+        let may_fill = count(Doing::Filling) < MAX_FILLING;
+        let may_compare = count(Doing::Comparing) < MAX_COMPARING;
+        let mut best: Option<(Time, NodeId, Doing)> = None;
+        let mut later = None;
+        for (peer, pace) in self.peers.iter_mut().filter(|(_, pace)| pace.doing.is_none()) {
+            let filling = filling(peer);
+            if filling == Filling::There {
+                pace.compare = None;
+            }
+            let due = match pace.compare {
+                _ if filling == Filling::Here => may_fill.then_some((Time::ZERO, Doing::Filling)),
+                Some(at) => may_compare.then_some((at, Doing::Comparing)),
+                None if pace.settled => None,
+                None => Some((pace.probe, Doing::Probing)),
+            };
+            match due {
+                Some((at, what)) if at <= now => {
+                    if best.is_none_or(|(first, ..)| at < first) {
+                        best = Some((at, *peer, what));
+                    }
+                }
+                Some((at, _)) => later = Some(later.map_or(at, |first: Time| first.min(at))),
+                // Until something ends or changes.
+                None => {}
+            }
+        }
+        self.wake_at = later;
+        let (_, peer, what) = best?;
+        let wait = self.random.around(self.longest);
+        let pace = self.peers.get_mut(&peer)?;
+        pace.doing = Some(what);
+        pace.probe_by = None;
+        pace.probe = now + wait;
+        Some(match what {
+            Doing::Filling => Due::Fill(peer),
+            Doing::Comparing => Due::Compare(peer),
+            Doing::Probing => Due::Probe(peer),
+        })
+    }
+
+    /// When [`Schedule::next`] has something again, where nothing happens before.
+    pub fn wake_at(&self) -> Option<Time> {
+        self.wake_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(n: u8) -> NodeId {
+        NodeId([n; 32])
+    }
+
+    fn at(millis: u64) -> Time {
+        Time::from_micros(millis * 1000)
+    }
+
+    const IDLE: Duration = Duration::from_secs(300);
+
+    fn none(_: &NodeId) -> Filling {
+        Filling::None
+    }
+
+    /// Everything that is due until `end`, with its time; every probe finds `same`.
+    fn run(schedule: &mut Schedule, mut now: Time, end: Time, same: bool) -> Vec<(Time, Due)> {
+        let mut all = Vec::new();
+        while now <= end {
+            while let Some(due) = schedule.next(now, none) {
+                all.push((now, due));
+                match due {
+                    Due::Probe(peer) => schedule.probed(now, &peer, Some(same)),
+                    Due::Compare(peer) => {
+                        let outcome = Outcome::InSync { moved: false, one_sided: false };
+                        schedule.compared(now, &peer, outcome);
+                    }
+                    Due::Fill(peer) => schedule.filled(now, &peer, true),
+                }
+            }
+            match schedule.wake_at() {
+                Some(wake) if wake > now => now = wake,
+                wake => panic!("at {now} it wants to be woken at {wake:?}"),
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn who_dialled_compares_at_once_and_probes_become_rare() {
+        let mut schedule = Schedule::new(IDLE, 1);
+        schedule.met(at(0), peer(1), true);
+        let all = run(&mut schedule, at(0), at(86_400_000), true);
+        assert_eq!(all[0], (at(0), Due::Compare(peer(1))));
+        assert!(all[1..].iter().all(|(_, due)| *due == Due::Probe(peer(1))));
+        // A day has 288 times five minutes.
+        assert!((250..350).contains(&all.len()), "{}", all.len());
+    }
+
+    #[test]
+    fn a_change_is_probed_within_a_second_at_a_few_peers_and_soon_at_all() {
+        let mut schedule = Schedule::new(IDLE, 2);
+        let peers: Vec<NodeId> = (1..=20).map(peer).collect();
+        peers.iter().for_each(|peer| schedule.met(at(0), *peer, false));
+        run(&mut schedule, at(0), at(3_600_000), true);
+        let start = at(3_600_000);
+        schedule.changed(start, &peers);
+        let all = run(&mut schedule, start, start + LATER, true);
+        let soon = all.iter().filter(|(at, _)| *at <= start + Duration::from_secs(1)).count();
+        assert!((SOON..SOON + 4).contains(&soon), "{soon}");
+        for peer in &peers {
+            assert!(all.iter().any(|(_, due)| *due == Due::Probe(*peer)), "{peer}");
+        }
+    }
+
+    #[test]
+    fn the_probe_comes_although_storing_goes_on() {
+        let mut schedule = Schedule::new(IDLE, 3);
+        schedule.met(at(0), peer(1), false);
+        let mut first = None;
+        for n in 0..100 {
+            let now = at(n * 50);
+            schedule.changed(now, &[peer(1)]);
+            first = first.or(schedule.next(now, none).map(|_| now));
+        }
+        assert!(first.unwrap() <= at(0) + STIRRING);
+    }
+
+    #[test]
+    fn few_sessions_at_a_time_and_every_peer_gets_its_turn() {
+        let mut schedule = Schedule::new(IDLE, 4);
+        let peers: Vec<NodeId> = (0..100).map(peer).collect();
+        peers.iter().for_each(|peer| schedule.met(at(0), *peer, true));
+        let (mut running, mut seen) = (Vec::new(), Vec::new());
+        loop {
+            while let Some(due) = schedule.next(at(1), none) {
+                let Due::Compare(peer) = due else { panic!("{due:?}") };
+                running.push(peer);
+            }
+            assert!(running.len() <= MAX_COMPARING);
+            let Some(peer) = running.pop() else { break };
+            let outcome = Outcome::InSync { moved: true, one_sided: false };
+            schedule.compared(at(1), &peer, outcome);
+            seen.push(peer);
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, peers);
+    }
+
+    #[test]
+    fn after_failures_it_waits_longer_whatever_the_peer_says() {
+        let mut schedule = Schedule::new(IDLE, 5);
+        schedule.met(at(0), peer(1), true);
+        let mut times = Vec::new();
+        let mut now = at(0);
+        while times.len() < 8 {
+            if let Some(Due::Compare(peer)) = schedule.next(now, none) {
+                times.push(now);
+                schedule.compared(now, &peer, Outcome::Failed);
+            }
+            schedule.heard(now, &peer(1), false);
+            schedule.next(now, none);
+            now = schedule.wake_at().unwrap();
+        }
+        for (earlier, later) in times.windows(2).zip(&times[2..]).map(|(a, b)| (a, b)) {
+            assert!(later.since(earlier[1]) > earlier[1].since(earlier[0]), "{times:?}");
+        }
+    }
+
+    #[test]
+    fn where_one_has_no_room_nothing_is_done_until_something_changes() {
+        let mut schedule = Schedule::new(IDLE, 6);
+        schedule.met(at(0), peer(1), true);
+        let Some(Due::Compare(_)) = schedule.next(at(0), none) else { panic!() };
+        let outcome = Outcome::InSync { moved: false, one_sided: true };
+        schedule.compared(at(0), &peer(1), outcome);
+        assert_eq!(schedule.next(at(86_400_000), none), None);
+        assert_eq!(schedule.wake_at(), None);
+        schedule.told(&peer(1));
+        assert_eq!(schedule.next(at(86_400_000), none), Some(Due::Probe(peer(1))));
+    }
+
+    #[test]
+    fn filling_goes_before_comparing_and_who_fills_from_here_is_left_alone() {
+        let mut schedule = Schedule::new(IDLE, 7);
+        schedule.met(at(0), peer(1), true);
+        schedule.met(at(0), peer(2), true);
+        let filling = |it: &NodeId| match *it == peer(1) {
+            true => Filling::Here,
+            false => Filling::There,
+        };
+        assert_eq!(schedule.next(at(0), filling), Some(Due::Fill(peer(1))));
+        assert_eq!(schedule.next(at(0), filling), None);
+        schedule.filled(at(10), &peer(1), false);
+        assert_eq!(schedule.next(at(10), none), Some(Due::Compare(peer(1))));
+    }
+}
