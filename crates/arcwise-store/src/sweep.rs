@@ -29,6 +29,8 @@ pub struct Keep {
     pub arcs: ArcSet,
     /// Only what was published at this time or later.
     pub published_since: Time,
+    /// And in any case what was stored after this local sequence number.
+    pub stored_after: u64,
 }
 
 /// What a step of [`Space::sweep`] did.
@@ -58,7 +60,10 @@ impl Space {
                 break;
             }
             looked_at += 1;
-            if indexed.published < keep.published_since || !keep.arcs.contains(key.location) {
+            let kept = keep.arcs.contains(key.location)
+                && indexed.published >= keep.published_since
+                || indexed.sequence > keep.stored_after;
+            if !kept {
                 keys.push(key);
             }
         }

@@ -29,7 +29,7 @@ fn removes(number: u64) -> bool {
 /// In each round, those of all rounds but this and the one before are removed.
 fn kept_in(round: u64) -> Keep {
     let published_since = Time::from_micros((round.saturating_sub(1) << 32) * BATCH);
-    Keep { arcs: ArcSet::full(), published_since }
+    Keep { arcs: ArcSet::full(), published_since, stored_after: u64::MAX }
 }
 
 /// Not a test by itself: the process that gets killed.

@@ -39,10 +39,10 @@ impl Model {
     }
 
     fn sweep(&mut self, keep: &Keep) -> u64 {
-        let goes = |(key, (_, aspect)): (&AspectKey, &(u64, Aspect))| {
+        let goes = |(key, (sequence, aspect)): (&AspectKey, &(u64, Aspect))| {
             let kept =
                 keep.arcs.contains(key.location) && aspect.published() >= keep.published_since;
-            (!kept).then_some(*key)
+            (!kept && *sequence <= keep.stored_after).then_some(*key)
         };
         let goes: Vec<_> = self.held.iter().filter_map(goes).collect();
         goes.iter().filter(|key| self.remove(key)).count() as u64
@@ -119,9 +119,10 @@ fn any_query() -> impl Strategy<Value = Query> {
 }
 
 fn any_keep() -> impl Strategy<Value = Keep> {
-    (any_key(), any_key(), 0..4u64).prop_map(|(first, last, since)| {
+    let after = prop_oneof![0..60u64, Just(u64::MAX)];
+    (any_key(), any_key(), 0..4u64, after).prop_map(|(first, last, since, stored_after)| {
         let arcs = RingArc::between(first.location, last.location).into();
-        Keep { arcs, published_since: Time::from_micros(since) }
+        Keep { arcs, published_since: Time::from_micros(since), stored_after }
     })
 }
 

@@ -40,7 +40,7 @@ fn what_was_removed_gives_the_disk_back() {
     let full = store.stats().unwrap();
     assert!(full.log > full.bytes * 9 / 10, "{full:?}");
 
-    let keep = Keep { arcs: lower_half(), published_since: Time::ZERO };
+    let keep = Keep { arcs: lower_half(), published_since: Time::ZERO, stored_after: u64::MAX };
     let removed = sweep(&space, &keep);
     assert!((9000..11000).contains(&removed), "{removed}");
     store.delete_space(&OTHER_SPACE).unwrap();
@@ -176,7 +176,8 @@ fn expired_ones_do_not_come_back() {
     space.expire(Time::from_micros(5));
     space.expire(Time::from_micros(3));
     assert_eq!(space.cutoff(), Time::from_micros(5));
-    let keep = Keep { arcs: ArcSet::full(), published_since: space.cutoff() };
+    let keep =
+        Keep { arcs: ArcSet::full(), published_since: space.cutoff(), stored_after: u64::MAX };
     assert_eq!(sweep(&space, &keep), 5);
     assert_eq!(space.lacks(&keys(&aspects)).unwrap(), keys(&aspects[..5]));
     assert_eq!(space.insert(aspects).unwrap(), [false; 10]);
