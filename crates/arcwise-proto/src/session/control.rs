@@ -8,7 +8,10 @@ use crate::{
     limits::{MAX_SPACES, MAX_WANTS},
     ring::ArcSet,
     time::Time,
-    wire::{ErrorMessage, Handshake, Hello, Message, Ping, Pong, SpaceDigest, TAG_LEN, Tag},
+    wire::{
+        ErrorMessage, Handshake, Hello, Message, PeerInfo, Peers, Ping, Pong, SpaceDigest, TAG_LEN,
+        Tag,
+    },
 };
 
 /// The minor version of the protocol that this crate speaks. The major one is in the ALPN.
@@ -79,6 +82,8 @@ pub struct LocalSpace {
     pub store: ArcSet,
     /// What the node fills towards.
     pub target: ArcSet,
+    /// For which locations the node can name a holder; at least `store`.
+    pub query: ArcSet,
     /// Aspects held.
     pub count: u64,
     /// Bytes of their encodings.
@@ -144,6 +149,8 @@ pub enum ControlOutput {
         /// Those in which both do not hold the same.
         differing: Vec<SpaceId>,
     },
+    /// The peer tells of peers in this space. Whether its records are to be believed is not checked.
+    Peers(SpaceId, Vec<PeerInfo>),
     /// The peer ends the connection and says why.
     Ended(ErrorMessage),
 }
@@ -221,6 +228,14 @@ impl Control {
         self.send(Pong { nonce: u64::from_le_bytes(nonce), differing });
     }
 
+    /// Tells of peers in a space, at most [`MAX_PEERS`](crate::limits::MAX_PEERS); nothing where it is
+    /// not shared any more.
+    pub fn tell(&mut self, space: &SpaceId, peers: Vec<PeerInfo>) {
+        if let Some(space) = self.shared.get(space).map(|theirs| theirs.number) {
+            self.send(Peers { space, peers });
+        }
+    }
+
     /// A message has come on the control stream.
     ///
     /// # Errors
@@ -251,6 +266,13 @@ impl Control {
                 let differing = differing.iter().filter_map(|space| self.shared_numbered(*space));
                 let differing = differing.collect();
                 self.outputs.push_back(ControlOutput::Pong { nonce, differing });
+                Ok(())
+            }
+            Message::Peers(Peers { space, peers }) => {
+                // Of a space that we have left meanwhile, they are of no use.
+                if let Some(space) = self.shared_numbered(space) {
+                    self.outputs.push_back(ControlOutput::Peers(space, peers));
+                }
                 Ok(())
             }
             other => Err(Fault::Unexpected { kind: other.kind(), when: "on the control stream" }),
@@ -329,7 +351,7 @@ impl Control {
                 space: space.number,
                 store: space.store.clone(),
                 target: space.target.clone(),
-                query: space.store.clone(),
+                query: space.query.clone(),
                 count: space.count,
                 bytes: space.bytes,
                 full: space.full,

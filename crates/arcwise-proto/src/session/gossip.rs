@@ -202,6 +202,8 @@ pub struct Report {
     pub constrained: bool,
     /// Who took what it lacked.
     pub flow: Flow,
+    /// Whether the peer, where it took, asked for all of these arcs that it lacked.
+    pub whole: bool,
     /// Our position and the peer's before the comparison: both now hold whatever of these arcs
     /// either had stored up to there. `None` where that was not shown.
     pub positions: Option<(Position, Position)>,
@@ -429,6 +431,7 @@ impl<I: Items<Error: Error>> Session<I> {
             arcs: terms.arcs.clone(),
             constrained,
             flow: terms.flow,
+            whole: true,
             positions: None,
         };
         Self {
@@ -645,7 +648,12 @@ impl<I: Items<Error: Error>> Session<I> {
     fn report(&self) -> Report {
         let shown = self.since_positions && self.report.in_sync() && self.report.flow == Flow::Both;
         let positions = self.peer_position.filter(|_| shown).map(|theirs| (self.position, theirs));
-        Report { positions, ..self.report.clone() }
+        let whole = match self.way {
+            // He says where he stands only if he takes all of it.
+            Way::Alice { .. } => self.peer_position.is_some() || !self.report.flow.takes(Role::Bob),
+            Way::Packets(_) | Way::Bob { .. } => true,
+        };
+        Report { positions, whole, ..self.report.clone() }
     }
 
     /// Answers the peer's list frames, in order, while there is room for more wants.
@@ -653,6 +661,7 @@ impl<I: Items<Error: Error>> Session<I> {
         &mut self,
         holdings: &H,
     ) -> Result<(), I::Error> {
+        let gives = self.report.flow.gives(self.report.role);
         loop {
             let keys = match &mut self.way {
                 Way::Packets(_) => return Ok(()),
@@ -668,7 +677,10 @@ impl<I: Items<Error: Error>> Session<I> {
                     let Some(keys) = self.fetch.want(&page.keys, holdings)? else { return Ok(()) };
                     if let Some((first, page)) = heard.pop_front() {
                         let last = page.through.unwrap_or(AspectKey::MAX);
-                        *current = Some(Complement::new(first, last, page.keys));
+                        *current = Some(match gives {
+                            true => Complement::new(first, last, page.keys),
+                            false => Complement::nothing(),
+                        });
                     }
                     keys
                 }

@@ -99,6 +99,11 @@ impl Complement {
         Self { rest: Some((first, last)), theirs }
     }
 
+    /// For one who does not take.
+    pub(super) fn nothing() -> Self {
+        Self { rest: None, theirs: Vec::new() }
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.rest.is_none()
     }
