@@ -17,6 +17,7 @@ use arcwise_proto::{
     reconcile::exchange::Limits,
     ring::ArcSet,
     session::{Constraints, ControlOutput, Input, LocalSpace, Output, Role, Session, SessionError},
+    swarm::SignedRecord,
     wire::{
         ArcRequest, ArcResponse, AspectDataRequest, AspectDataResponse, Body, Header, Kind, Listed,
         Message, Open, Page,
@@ -25,7 +26,7 @@ use arcwise_proto::{
 use bytes::Bytes;
 use model::{
     ControlEnd, Memory, SPACE,
-    any::{UNIVERSE, any_arcs, any_message, arc_request},
+    any::{RECORDS, UNIVERSE, any_arcs, any_message, arc_request},
     decode, terms,
 };
 use proptest::{collection::vec, option, prelude::*, sample::Index};
@@ -66,6 +67,31 @@ proptest! {
         if let Ok(message) = decode(frame.into()) {
             prop_assert_eq!(decode(message.encode()), Ok(message));
         }
+    }
+
+    #[test]
+    fn random_bytes_are_no_peer_record(
+        record in vec(any::<u8>(), 0..300),
+        (low, high) in any::<([u8; 32], [u8; 32])>(),
+    ) {
+        let signature = [low, high].concat().try_into().unwrap();
+        prop_assert!(SignedRecord::new(record.into(), signature).verify(&SPACE).is_err());
+    }
+
+    #[test]
+    fn a_damaged_peer_record_is_not_believed(
+        record in proptest::sample::select(&**RECORDS),
+        at in any::<Index>(),
+        other in 1..=u8::MAX,
+        len in option::of(any::<Index>()),
+    ) {
+        let whole = [&record.encoding()[..], record.signature()].concat();
+        let mut damaged = whole.clone();
+        let at = at.index(damaged.len());
+        damaged[at] ^= other;
+        let signature = damaged.split_off(record.encoding().len()).try_into().unwrap();
+        damaged.truncate(len.map_or(damaged.len(), |len| len.index(damaged.len())));
+        prop_assert!(SignedRecord::new(damaged.into(), signature).verify(&SPACE).is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use arcwise_proto::{limits::*, wire::Kind};
+use arcwise_proto::{limits::*, swarm::MAX_RECORD_LIFE, wire::Kind};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -87,12 +87,19 @@ fn limits_are_those_of_the_code() {
         ("MAX_SPACES", MAX_SPACES),
         ("MAX_TEXT", MAX_TEXT),
         ("MAX_DIRECT", MAX_DIRECT),
+        ("MAX_RECORD", MAX_RECORD),
+        ("MAX_RECORD_ARCS", MAX_RECORD_ARCS),
+        ("MAX_ADDRESSES", MAX_ADDRESSES),
+        ("MAX_PEERS", MAX_PEERS),
+        ("MAX_AUDIT", MAX_AUDIT),
     ];
     for (name, number) in numbers {
         assert!(row(&spec, &[format!("`{name}`"), number.to_string()]), "{name} is {number}");
     }
     let idle = format!("{} s", SESSION_IDLE.as_secs());
     assert!(row(&spec, &["`SESSION_IDLE`".to_owned(), idle]));
+    let life = format!("{} days", MAX_RECORD_LIFE.as_secs() / 86_400);
+    assert!(row(&spec, &["`MAX_RECORD_LIFE`".to_owned(), life]));
     let source = read("crates/arcwise-proto/src/limits.rs");
     let constants = source.lines().filter(|line| line.starts_with("pub const")).count();
     assert_eq!(constants, numbers.len() + 1, "a limit is missing here or in PROTOCOL.md");

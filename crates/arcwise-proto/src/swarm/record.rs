@@ -23,7 +23,8 @@ const CONTEXT: &[u8] = b"arcwise 1 peer record";
 pub enum Address {
     /// By UDP.
     Ip(SocketAddr),
-    /// Through the relay at this URL.
+    /// Through the relay at this URL: 1 to [`MAX_TEXT`](crate::limits::MAX_TEXT) bytes, without control
+    /// characters.
     Relay(String),
 }
 
@@ -46,7 +47,8 @@ pub struct PeerRecord {
     pub sequence: u64,
     /// Of no use from then on.
     pub expires: Time,
-    /// Where it may be reached. At most [`MAX_ADDRESSES`](crate::limits::MAX_ADDRESSES) are sent.
+    /// Where it may be reached. The first [`MAX_ADDRESSES`](crate::limits::MAX_ADDRESSES) are sent, less
+    /// the last ones where they do not fit a record.
     pub addresses: Vec<Address>,
     /// What it claims to hold. Of many arcs, only the longest
     /// [`MAX_RECORD_ARCS`](crate::limits::MAX_RECORD_ARCS) are sent, as with `target`.
@@ -132,4 +134,144 @@ pub enum RecordError {
 
 fn message(space: &SpaceId, encoding: &[u8]) -> Vec<u8> {
     [CONTEXT, space.as_bytes(), encoding].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::Index};
+
+    use super::*;
+    use crate::{
+        limits::{MAX_ADDRESSES, MAX_RECORD, MAX_RECORD_ARCS, MAX_TEXT},
+        ring::{Location, RING, RingArc},
+    };
+
+    const SPACE: SpaceId = SpaceId([7; 32]);
+
+    fn key() -> AuthorKey {
+        AuthorKey::from_bytes(&[3; 32])
+    }
+
+    fn nothing() -> PeerRecord {
+        PeerRecord {
+            node: NodeId(key().author()),
+            sequence: 0,
+            expires: Time::ZERO,
+            addresses: vec![],
+            store: ArcSet::empty(),
+            target: ArcSet::empty(),
+            count: 0,
+            bytes: 0,
+        }
+    }
+
+    fn any_address() -> impl Strategy<Value = Address> {
+        prop_oneof![
+            any::<([u8; 4], u16)>().prop_map(|at| Address::Ip(at.into())),
+            any::<([u8; 16], u16)>().prop_map(|at| Address::Ip(at.into())),
+            "[^\\p{Cc}]{1,30}".prop_map(Address::Relay),
+        ]
+    }
+
+    fn any_arcs() -> impl Strategy<Value = ArcSet> {
+        let arc = (any::<u32>(), prop_oneof![0..=RING, 0..1000u64])
+            .prop_map(|(at, len)| RingArc::new(Location(at), len).unwrap());
+        vec(arc, 0..12).prop_map(|arcs| arcs.into_iter().collect())
+    }
+
+    /// Any record that can be told in full, but for its arcs.
+    fn any_record() -> impl Strategy<Value = PeerRecord> {
+        let numbers = any::<(u64, u64, u64, u64)>();
+        let addresses = vec(any_address(), 0..4);
+        (numbers, addresses, any_arcs(), any_arcs()).prop_map(
+            |((sequence, expires, count, bytes), addresses, store, target)| {
+                let expires = Time::from_micros(expires);
+                PeerRecord {
+                    sequence,
+                    expires,
+                    addresses,
+                    store,
+                    target,
+                    count,
+                    bytes,
+                    ..nothing()
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_signed_is_what_is_read(record in any_record()) {
+            let signed = record.sign(&key(), &SPACE);
+            prop_assert!(signed.encoding().len() <= MAX_RECORD);
+            let read = signed.verify(&SPACE).unwrap();
+            prop_assert!(record.store.covers(&read.store), "a claim is never more than is held");
+            let longest = |arcs: &ArcSet| arcs.longest(MAX_RECORD_ARCS);
+            let (store, target) = (longest(&record.store), longest(&record.target));
+            prop_assert_eq!(read, PeerRecord { store, target, ..record });
+        }
+
+        #[test]
+        fn it_holds_for_its_node_and_space_only(record in any_record(), id in any::<[u8; 32]>()) {
+            let signed = record.sign(&key(), &SPACE);
+            prop_assert_eq!(
+                signed.verify(&SpaceId(id)).map_err(|error| error.to_string()),
+                Err(RecordError::Signature(record.node).to_string())
+            );
+            let other = PeerRecord { node: NodeId(id), ..record }.sign(&key(), &SPACE);
+            prop_assert!(other.verify(&SPACE).is_err());
+        }
+
+        #[test]
+        fn whatever_can_be_read_can_be_told(
+            record in any_record(),
+            damage in vec((any::<Index>(), any::<u8>()), 0..4),
+        ) {
+            let mut encoding = record.sign(&key(), &SPACE).encoding().to_vec();
+            for (at, byte) in damage {
+                let at = at.index(encoding.len());
+                encoding[at] = byte;
+            }
+            let damaged = SignedRecord::new(encoding.into(), [0; 64]);
+            prop_assert!(damaged.verify(&SPACE).is_err());
+            if let Ok(read) = damaged.read() {
+                prop_assert_eq!(read.sign(&key(), &SPACE).read(), Ok(read));
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_addresses_are_told_as_far_as_they_fit() {
+        let told = |addresses: Vec<Address>| {
+            let signed = PeerRecord { addresses, ..nothing() }.sign(&key(), &SPACE);
+            assert!(signed.encoding().len() <= MAX_RECORD);
+            signed.verify(&SPACE).unwrap().addresses
+        };
+        let ports: Vec<_> = (0..20).map(|port| Address::Ip(([0xff; 16], port).into())).collect();
+        assert_eq!(told(ports.clone()), ports[..MAX_ADDRESSES]);
+        let long = vec![Address::Relay("r".repeat(MAX_TEXT)); MAX_ADDRESSES];
+        assert_eq!(told(long.clone()), long[..3]);
+    }
+
+    #[test]
+    fn an_address_that_nobody_would_read_is_left_out() {
+        let relay = |url: &str| Address::Relay(url.to_owned());
+        let good = [relay("https://relay.example./"), Address::Ip(([192, 0, 2, 7], 4433).into())];
+        let bad = [relay(""), relay("https://relay\u{7f}/"), relay(&"r".repeat(MAX_TEXT + 1))];
+        let addresses = bad.iter().cycle().take(MAX_ADDRESSES).chain(&good).cloned().collect();
+        let signed = PeerRecord { addresses, ..nothing() }.sign(&key(), &SPACE);
+        assert_eq!(signed.verify(&SPACE).unwrap().addresses, good);
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_kept_and_signed() {
+        let added = [&nothing().sign(&key(), &SPACE).encoding()[..], &[0x78, 1]].concat();
+        let signature = key().sign(&message(&SPACE, &added));
+        let signed = SignedRecord::new(added.clone().into(), signature);
+        assert_eq!(signed.verify(&SPACE).unwrap(), nothing());
+        assert_eq!(signed.encoding()[..], added);
+        let less = SignedRecord::new(added[..added.len() - 2].to_vec().into(), signature);
+        assert!(matches!(less.verify(&SPACE), Err(RecordError::Signature(_))));
+    }
 }

@@ -98,11 +98,14 @@ fn raw_observed(observed: &Observed) -> pb::Observed {
 /// The bytes of a record that its node signs.
 pub(crate) fn encode_record(record: &PeerRecord) -> Bytes {
     let arcs = |set: &ArcSet| parts::raw_arcs(&set.longest(MAX_RECORD_ARCS));
+    // What nobody would read is left out, or nobody would read the rest either.
+    let addresses = record.addresses.iter().map(raw_address);
+    let readable = addresses.filter(|raw| address(raw.clone()).is_ok());
     let mut raw = pb::PeerRecord {
         node: Bytes::copy_from_slice(record.node.as_bytes()),
         sequence: record.sequence,
         expires: record.expires.as_micros(),
-        addresses: record.addresses.iter().take(MAX_ADDRESSES).map(raw_address).collect(),
+        addresses: readable.take(MAX_ADDRESSES).collect(),
         store: arcs(&record.store),
         target: arcs(&record.target),
         count: record.count,

@@ -4,15 +4,17 @@
 use std::{sync::LazyLock, time::Duration};
 
 use arcwise_proto::{
-    Aspect, AspectHash, AspectKey, AuthorKey, EntryAddress, SpaceId, Time,
-    limits::{MAX_DIRECT, MAX_TEXT, PAGE_KEYS},
+    Aspect, AspectHash, AspectKey, AuthorKey, EntryAddress, NodeId, SpaceId, Time,
+    limits::{MAX_AUDIT, MAX_DIRECT, MAX_PEERS, MAX_RECORD, MAX_TEXT, PAGE_KEYS},
     reconcile::{exchange::Packet, fingerprint::Check},
     ring::{ArcSet, Location, RING, RingArc},
     session::{Digest, Flow, Position},
+    swarm::{Address, PeerRecord, SignedRecord},
     wire::{
-        ArcRequest, ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse, Body,
-        Direct, ErrorCode, ErrorMessage, Handshake, Hello, Listed, Message, Open, Page, Ping, Pong,
-        Query, SpaceDigest, Tag,
+        Announce, ArcRequest, ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse,
+        Audit, AuditProof, Body, Direct, ErrorCode, ErrorMessage, FindPeers, Graft, Handshake,
+        Hello, Listed, Message, Observed, Open, Page, PeerInfo, Peers, Ping, Pong, Prune, Query,
+        Receipt, SpaceDigest, Tag,
     },
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -189,6 +191,87 @@ fn error() -> impl Strategy<Value = Message> {
     })
 }
 
+/// Records of a few nodes: some as they should be, some for another space, some of nobody; and bytes
+/// that are none.
+pub(crate) static RECORDS: LazyLock<Vec<SignedRecord>> = LazyLock::new(|| {
+    let record = |n: u8, sequence| {
+        let key = AuthorKey::from_bytes(&[n; 32]);
+        let record = PeerRecord {
+            node: NodeId(key.author()),
+            sequence,
+            expires: Time::from_micros(sequence + 50),
+            addresses: vec![
+                Address::Ip(([192, 0, 2, n], 4433).into()),
+                Address::Relay("https://relay.example./".to_owned()),
+            ],
+            store: [RingArc::new(Location(u32::from(n) << 24), 1 << 24).unwrap()]
+                .into_iter()
+                .collect(),
+            target: ArcSet::full(),
+            count: n.into(),
+            bytes: sequence,
+        };
+        (record, key)
+    };
+    let good =
+        (1..5).flat_map(|n| (0..3).map(move |sequence| (n, sequence))).map(|(n, sequence)| {
+            let (record, key) = record(n, sequence);
+            record.sign(&key, &SPACE)
+        });
+    let elsewhere = (1..3).map(|n| {
+        let (record, key) = record(n, 9);
+        record.sign(&key, &SpaceId([9; 32]))
+    });
+    let forged = (1..3).map(|n| record(n, 9).0.sign(&AuthorKey::from_bytes(&[7; 32]), &SPACE));
+    let none = [SignedRecord::new([0xff; 9][..].into(), [1; 64])];
+    good.chain(elsewhere).chain(forged).chain(none).collect()
+});
+
+pub(crate) fn any_record() -> impl Strategy<Value = SignedRecord> {
+    let len = prop_oneof![9 => 0..100usize, 1 => Just(MAX_RECORD)];
+    let bytes = (len, any::<u8>(), any::<[u8; 64]>())
+        .prop_map(|(len, byte, signature)| SignedRecord::new(vec![byte; len].into(), signature));
+    prop_oneof![8 => proptest::sample::select(&**RECORDS), 1 => bytes]
+}
+
+fn peers() -> impl Strategy<Value = Message> {
+    let round_trip = option::of((1..=u32::MAX).prop_map(|ms| Duration::from_millis(ms.into())));
+    let observed = (0..=1000u16, round_trip, option::of(1..=u32::MAX), any::<u32>()).prop_map(
+        |(availability, round_trip, throughput, faults)| Observed {
+            availability,
+            round_trip,
+            throughput,
+            faults,
+        },
+    );
+    let info = (any_record(), option::of(observed))
+        .prop_map(|(record, observed)| PeerInfo { record, observed });
+    let full = prop::bool::weighted(0.1);
+    (any::<u32>(), vec(info, 0..4), full).prop_map(|(space, some, full)| {
+        let len = if full { MAX_PEERS } else { some.len() };
+        Peers { space, peers: some.into_iter().cycle().take(len).collect() }.into()
+    })
+}
+
+/// What travels beside the aspects of a broadcast stream.
+fn spread() -> impl Strategy<Value = Message> {
+    (any::<u32>(), any_keys(), any::<bool>(), 0..4u8).prop_map(|(space, keys, receipt, which)| {
+        match which {
+            0 => Announce { space, keys, receipt }.into(),
+            1 => Graft { space, keys }.into(),
+            2 => Prune { space }.into(),
+            _ => Receipt { space, keys }.into(),
+        }
+    })
+}
+
+fn audit() -> impl Strategy<Value = Message> {
+    let keys = proptest::collection::btree_set(any_key(), 1..=MAX_AUDIT);
+    (any::<u32>(), any::<[u8; 32]>(), keys).prop_map(|(space, nonce, keys)| {
+        Audit { space, nonce, keys: keys.into_iter().collect() }.into()
+    })
+}
+
 /// Every type of message is as likely as every other.
 pub(crate) fn any_message() -> impl Strategy<Value = Message> {
     let response = (any_aspects(), any_keys())
@@ -200,23 +283,32 @@ pub(crate) fn any_message() -> impl Strategy<Value = Message> {
         .prop_map(|(space, payload)| Direct { space, payload: payload.into() }.into());
     let query = (any::<u32>(), any::<[u8; 32]>())
         .prop_map(|(space, entry)| Query { space, entry: EntryAddress(entry) }.into());
+    let find = (any::<u32>(), any::<u32>())
+        .prop_map(|(space, at)| FindPeers { space, location: Location(at) }.into());
+    let proof = vec(option::of(any::<[u8; 32]>()), 0..=MAX_AUDIT)
+        .prop_map(|proofs| AuditProof { proofs }.into());
     prop_oneof![
-        hello(),
-        handshake(),
-        arc_request().prop_map(Message::from),
-        arc_response(),
-        any_keys().prop_map(|keys| AspectDataRequest::keys(keys).into()),
-        response,
-        broadcast,
-        direct,
-        query,
-        ping(),
-        (any::<u64>(), vec(any::<u32>(), 0..4)).prop_map(|(nonce, differing)| Pong {
+        1 => hello(),
+        1 => handshake(),
+        1 => arc_request().prop_map(Message::from),
+        1 => arc_response(),
+        1 => any_keys().prop_map(|keys| AspectDataRequest::keys(keys).into()),
+        1 => response,
+        1 => broadcast,
+        1 => direct,
+        1 => query,
+        1 => ping(),
+        1 => (any::<u64>(), vec(any::<u32>(), 0..4)).prop_map(|(nonce, differing)| Pong {
             nonce,
             differing
         }
         .into()),
-        any_packet(),
-        error(),
+        1 => any_packet(),
+        1 => error(),
+        1 => peers(),
+        1 => find,
+        4 => spread(),
+        1 => audit(),
+        1 => proof,
     ]
 }

@@ -1,7 +1,7 @@
 //! Frames that this implementation would not write: some are accepted, most are refused.
 
 use arcwise_proto::{
-    limits::{MAX_DIRECT, PAGE_KEYS},
+    limits::{MAX_AUDIT, MAX_DIRECT, MAX_PEERS, MAX_RECORD, PAGE_KEYS},
     ring::RING,
     wire::{Kind, Message, Ping},
 };
@@ -17,7 +17,7 @@ use crate::{
 
 /// A protobuf message, written field by field, whatever the schema says.
 #[derive(Clone, Default)]
-struct Raw(Vec<u8>);
+pub(crate) struct Raw(pub(crate) Vec<u8>);
 
 impl Raw {
     fn key(mut self, field: u8, wire_type: u8) -> Self {
@@ -35,33 +35,33 @@ impl Raw {
         this
     }
 
-    fn varint(self, field: u8, n: u64) -> Self {
+    pub(crate) fn varint(self, field: u8, n: u64) -> Self {
         self.key(field, 0).number(n)
     }
 
-    fn fixed32(self, field: u8, n: u32) -> Self {
+    pub(crate) fn fixed32(self, field: u8, n: u32) -> Self {
         let mut this = self.key(field, 5);
         this.0.extend(n.to_le_bytes());
         this
     }
 
-    fn fixed64(self, field: u8, n: u64) -> Self {
+    pub(crate) fn fixed64(self, field: u8, n: u64) -> Self {
         let mut this = self.key(field, 1);
         this.0.extend(n.to_le_bytes());
         this
     }
 
-    fn bytes(self, field: u8, bytes: &[u8]) -> Self {
+    pub(crate) fn bytes(self, field: u8, bytes: &[u8]) -> Self {
         let mut this = self.key(field, 2).number(bytes.len() as u64);
         this.0.extend(bytes);
         this
     }
 
-    fn message(self, field: u8, message: Raw) -> Self {
+    pub(crate) fn message(self, field: u8, message: Raw) -> Self {
         self.bytes(field, &message.0)
     }
 
-    fn repeat(self, n: usize, add: impl Fn(Raw) -> Raw) -> Self {
+    pub(crate) fn repeat(self, n: usize, add: impl Fn(Raw) -> Raw) -> Self {
         (0..n).fold(self, |this, _| add(this))
     }
 
@@ -71,7 +71,7 @@ impl Raw {
     }
 }
 
-fn raw() -> Raw {
+pub(crate) fn raw() -> Raw {
     Raw::default()
 }
 
@@ -79,7 +79,7 @@ fn header(kind: u8, len: u32) -> Vec<u8> {
     [&[kind][..], &len.to_le_bytes()].concat()
 }
 
-fn raw_arc(start: u32, len: u64) -> Raw {
+pub(crate) fn raw_arc(start: u32, len: u64) -> Raw {
     raw().fixed32(1, start).varint(2, len)
 }
 
@@ -111,6 +111,15 @@ fn raw_key(location: u32, hash: &[u8]) -> Raw {
     raw().fixed32(1, location).bytes(2, hash)
 }
 
+fn raw_info(record: &[u8], signature: &[u8]) -> Raw {
+    raw().bytes(1, record).bytes(2, signature)
+}
+
+/// An audit with this nonce and one group of hashes.
+fn raw_audit(nonce: &[u8], hashes: &[u8]) -> Raw {
+    raw().varint(1, 7).bytes(2, nonce).message(3, raw_group(1, hashes))
+}
+
 #[test]
 fn other_frames_that_mean_the_same() {
     let mut file = File::new(
@@ -122,7 +131,7 @@ fn other_frames_that_mean_the_same() {
         .message(1, raw_arc(0, 10))
         .message(1, raw_arc(99, 0))
         .message(1, raw_arc(0xffff_ffff, 1));
-    let frames: [(&str, Kind, Raw); 7] = [
+    let frames: Vec<(&str, Kind, Raw)> = vec![
         ("fields in another order", Kind::Query, { raw().bytes(2, &scattered(0x10)).varint(1, 7) }),
         ("defaults written out", Kind::Direct, raw().varint(1, 0).bytes(2, b"")),
         ("a field of a later version", Kind::Ping, raw().fixed64(1, 5).bytes(15, b"later")),
@@ -134,6 +143,39 @@ fn other_frames_that_mean_the_same() {
             raw().varint(1, 4).bytes(2, "not \x1b[31mnow\u{85}\n".as_bytes())
         }),
         ("an error code of a later version", Kind::Error, raw().varint(1, 99)),
+        (
+            "a record with fields in another order, and observations that say nothing",
+            Kind::Peers,
+            {
+                let info = raw().message(3, raw()).bytes(2, &[0x51; 64]).bytes(1, &[0xee; 5]);
+                raw().message(2, info).varint(1, 7)
+            },
+        ),
+        ("an observation of a later version", Kind::Peers, {
+            let seen = raw().varint(1, 985).varint(9, 4);
+            raw().varint(1, 7).message(2, raw_info(b"", &[0x51; 64]).message(3, seen))
+        }),
+        ("a location that is written out, though zero", Kind::FindPeers, {
+            raw().varint(1, 7).fixed32(2, 0)
+        }),
+        ("a receipt that is asked for twice", Kind::Announce, {
+            let asked = raw().varint(3, 1).varint(1, 7).varint(3, 2);
+            asked.message(2, raw_group(1, &[1; 32]))
+        }),
+        ("a graft with a field of a later version", Kind::Graft, {
+            raw().varint(1, 7).message(2, raw_group(1, &[1; 32])).varint(9, 1)
+        }),
+        ("a prune with its space twice", Kind::Prune, raw().varint(1, 8).varint(1, 7)),
+        ("a receipt with its space at the end", Kind::Receipt, {
+            raw().message(2, raw_group(1, &[1; 32])).varint(1, 7)
+        }),
+        ("an audit with its nonce twice", Kind::Audit, {
+            let nonces = raw().varint(1, 7).bytes(2, b"short").bytes(2, &[0xa1; 32]);
+            nonces.message(3, raw_group(1, &[1; 32]))
+        }),
+        ("a proof with a field of a later version", Kind::AuditProof, {
+            raw().bytes(2, b"later").bytes(1, &[0xa1; 32]).bytes(1, b"")
+        }),
     ];
     for (name, kind, body) in frames {
         let frame = body.frame(kind);
@@ -221,6 +263,52 @@ fn broken() -> Vec<(&'static str, Kind, Raw)> {
         ("a long payload", Kind::Direct, raw().bytes(2, &vec![0; MAX_DIRECT + 1])),
         ("a short entry", Kind::Query, raw().varint(1, 7).bytes(2, &one[1..])),
         ("a long detail", Kind::Error, raw().varint(1, 1).bytes(2, &[b'x'; 257])),
+        ("too many peers", Kind::Peers, {
+            let info = raw_info(b"", &[0; 64]);
+            raw().repeat(MAX_PEERS + 1, |raw| raw.message(2, info.clone()))
+        }),
+        ("a long record", Kind::Peers, {
+            raw().message(2, raw_info(&[0xee; MAX_RECORD + 1], &[0; 64]))
+        }),
+        ("a peer without a signature", Kind::Peers, raw().message(2, raw().bytes(1, b""))),
+        ("a short signature", Kind::Peers, raw().message(2, raw_info(b"", &[0; 63]))),
+        ("a long signature", Kind::Peers, raw().message(2, raw_info(b"", &[0; 65]))),
+        ("more than always", Kind::Peers, {
+            raw().message(2, raw_info(b"", &[0; 64]).message(3, raw().varint(1, 1001)))
+        }),
+        // As 16 bits it would be 0.
+        ("very much more than always", Kind::Peers, {
+            raw().message(2, raw_info(b"", &[0; 64]).message(3, raw().varint(1, 1 << 16)))
+        }),
+        ("an announcement with an empty group", Kind::Announce, {
+            raw().varint(1, 7).message(2, raw_group(1, b""))
+        }),
+        ("too many announcements", Kind::Announce, {
+            raw().varint(1, 7).message(2, raw_group(1, &vec![0; 32 * (PAGE_KEYS + 1)]))
+        }),
+        ("a graft of half a hash", Kind::Graft, {
+            raw().varint(1, 7).message(2, raw_group(1, &[1; 48]))
+        }),
+        ("a receipt with a hash twice", Kind::Receipt, {
+            raw().varint(1, 7).message(2, raw_group(1, &[one, one].concat()))
+        }),
+        ("an audit of nothing", Kind::Audit, raw().varint(1, 7).bytes(2, &one)),
+        ("an audit of too much", Kind::Audit, {
+            let hashes: Vec<u8> = (0..=MAX_AUDIT as u8).flat_map(|n| [n; 32]).collect();
+            raw_audit(&one, &hashes)
+        }),
+        ("an audit with groups that descend", Kind::Audit, {
+            raw_audit(&one, &one).message(3, raw_group(0, &two))
+        }),
+        ("a short nonce", Kind::Audit, raw_audit(&one[1..], &two)),
+        ("no nonce", Kind::Audit, raw().varint(1, 7).message(3, raw_group(1, &one))),
+        ("a long nonce", Kind::Audit, raw_audit(&[1; 33], &two)),
+        ("a short proof", Kind::AuditProof, raw().bytes(1, &one[1..])),
+        ("a long proof", Kind::AuditProof, raw().bytes(1, b"").bytes(1, &[1; 33])),
+        ("too many proofs", Kind::AuditProof, {
+            raw().repeat(MAX_AUDIT + 1, |raw| raw.bytes(1, b""))
+        }),
+        ("a location as another kind of number", Kind::FindPeers, raw().varint(1, 7).varint(2, 5)),
         ("a field that goes on after the end", Kind::Query, Raw(vec![0x12, 32, 1, 2, 3])),
         ("a text that is not UTF-8", Kind::Hello, raw_hello().bytes(6, &[0xff])),
         ("no protobuf at all", Kind::Pong, Raw(vec![0xff; 12])),

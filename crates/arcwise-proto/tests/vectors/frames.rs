@@ -4,27 +4,32 @@ use std::time::Duration;
 
 use arcwise_proto::{
     Aspect, AspectHash, AspectKey, EntryAddress, Location, Time,
+    limits::{MAX_AUDIT, MAX_PEERS, MAX_RECORD},
     reconcile::{exchange::Packet, fingerprint::Check},
     ring::{ArcSet, RingArc},
     session::{Digest, Flow, Position},
+    swarm::SignedRecord,
     wire::{
-        ArcRequest, ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse, Body,
-        Direct, ErrorCode, ErrorMessage, Handshake, Hello, Kind, Listed, Message, Open, Page, Ping,
-        Pong, Query, SpaceDigest,
+        Announce, ArcRequest, ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse,
+        Audit, AuditProof, Body, Direct, ErrorCode, ErrorMessage, FindPeers, Graft, Handshake,
+        Hello, Kind, Listed, Message, Observed, Open, Page, PeerInfo, Peers, Ping, Pong, Prune,
+        Query, Receipt, SpaceDigest,
     },
 };
 
-use crate::{File, SPACE, hex, model::decode, scattered, signed, unsigned};
+use bytes::Bytes;
+
+use crate::{File, SPACE, hex, model::decode, records, scattered, signed, unsigned};
 
 /// A value of JSON.
-enum Json {
+pub(crate) enum Json {
     Number(u64),
     Bool(bool),
     Text(String),
     List(Vec<Json>),
     Object(Vec<(&'static str, Json)>),
 }
-use Json::{Bool, List, Number, Object, Text};
+pub(crate) use Json::{Bool, List, Number, Object, Text};
 
 impl std::fmt::Display for Json {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -43,7 +48,7 @@ impl std::fmt::Display for Json {
     }
 }
 
-fn bytes(bytes: &[u8]) -> Json {
+pub(crate) fn bytes(bytes: &[u8]) -> Json {
     Text(hex(bytes))
 }
 
@@ -51,7 +56,7 @@ fn all_bytes<T: AsRef<[u8]>>(all: impl IntoIterator<Item = T>) -> Json {
     List(all.into_iter().map(|one| bytes(one.as_ref())).collect())
 }
 
-fn arcs(set: &ArcSet) -> Json {
+pub(crate) fn arcs(set: &ArcSet) -> Json {
     let arc = |arc: RingArc| {
         Object(vec![("start", Number(arc.start().0.into())), ("len", Number(arc.len()))])
     };
@@ -69,6 +74,16 @@ fn groups(keys: &[AspectKey]) -> Json {
 
 fn position(position: Position) -> Json {
     Object(vec![("epoch", Number(position.epoch)), ("count", Number(position.count))])
+}
+
+fn observations(seen: &Observed) -> Json {
+    let round_trip = seen.round_trip.map_or(0, |time| time.as_millis() as u64);
+    Object(vec![
+        ("availability", Number(seen.availability.into())),
+        ("round_trip_ms", Number(round_trip)),
+        ("throughput", Number(seen.throughput.unwrap_or(0).into())),
+        ("faults", Number(seen.faults.into())),
+    ])
 }
 
 fn encodings(aspects: &[Aspect]) -> Json {
@@ -169,6 +184,38 @@ pub(crate) fn fields(message: &Message) -> String {
             ("detail", Text(m.detail.clone())),
             ("retry_after_ms", Number(m.retry_after.as_millis() as u64)),
         ],
+        Message::Peers(m) => {
+            let peers = m.peers.iter().map(|PeerInfo { record, observed }| {
+                let signed = [
+                    ("record", bytes(record.encoding())),
+                    ("signature", bytes(record.signature())),
+                ];
+                let observed = observed.as_ref().map(|seen| ("observed", observations(seen)));
+                Object(signed.into_iter().chain(observed).collect())
+            });
+            vec![("space", Number(m.space.into())), ("peers", List(peers.collect()))]
+        }
+        Message::FindPeers(m) => {
+            vec![("space", Number(m.space.into())), ("location", Number(m.location.0.into()))]
+        }
+        Message::Announce(m) => vec![
+            ("space", Number(m.space.into())),
+            ("groups", groups(&m.keys)),
+            ("receipt", Bool(m.receipt)),
+        ],
+        Message::Graft(Graft { space, keys }) | Message::Receipt(Receipt { space, keys }) => {
+            vec![("space", Number((*space).into())), ("groups", groups(keys))]
+        }
+        Message::Prune(m) => vec![("space", Number(m.space.into()))],
+        Message::Audit(m) => vec![
+            ("space", Number(m.space.into())),
+            ("nonce", bytes(&m.nonce)),
+            ("groups", groups(&m.keys)),
+        ],
+        Message::AuditProof(m) => {
+            let proof = |proof: &Option<[u8; 32]>| bytes(proof.as_ref().map_or(&[], |p| &p[..]));
+            vec![("proofs", List(m.proofs.iter().map(proof).collect()))]
+        }
     });
     fields.to_string()
 }
@@ -177,7 +224,7 @@ fn key(location: u32, hash: u8) -> AspectKey {
     AspectKey { location: Location(location), hash: AspectHash([hash; 32]) }
 }
 
-fn set(arcs: &[(u32, u64)]) -> ArcSet {
+pub(crate) fn set(arcs: &[(u32, u64)]) -> ArcSet {
     arcs.iter().map(|(start, len)| RingArc::new(Location(*start), *len).unwrap()).collect()
 }
 
@@ -235,6 +282,16 @@ fn messages() -> Vec<(&'static str, Message)> {
         detail: detail.to_owned(),
         retry_after: Duration::from_millis(ms),
     };
+    let info = |record, observed| PeerInfo { record, observed };
+    let peers = |space, peers| Message::from(Peers { space, peers });
+    let audit =
+        |nonce: u8, keys: &[AspectKey]| Audit { space: 7, nonce: [nonce; 32], keys: keys.to_vec() };
+    let eight: Vec<AspectKey> = (0..MAX_AUDIT as u8).map(|n| key(n.into(), n)).collect();
+    // Of an aspect of which the file has the encoding, too.
+    let proof = |nonce: u8, aspect: &Aspect| {
+        Some(*blake3::keyed_hash(&[nonce; 32], aspect.encoding()).as_bytes())
+    };
+    let audited = unsigned(1, 2, b"hello");
     vec![
         ("hello", hello(vec![[0x11; 16], [0x22; 16]]).into()),
         ("hello without tags", Hello { agent: String::new(), ..hello(vec![]) }.into()),
@@ -316,6 +373,64 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("error", error(ErrorCode::Busy, "another session is under way", 200).into()),
         ("error with a code alone", error(ErrorCode::UnknownPosition, "", 0).into()),
         ("error of no code", error(ErrorCode::Unspecified, "grüße", u64::MAX).into()),
+        ("the asker's own record", peers(7, vec![info(records::plain(), None)])),
+        ("a peer, and what was seen of it", {
+            let seen = Observed {
+                availability: 985,
+                round_trip: Some(Duration::from_millis(42)),
+                throughput: Some(12_500),
+                faults: 1,
+            };
+            peers(7, vec![info(records::plain(), Some(seen)), info(records::empty(), None)])
+        }),
+        ("a peer of which nothing is known but that it was never reached", {
+            peers(7, vec![info(records::empty(), Some(Observed::default()))])
+        }),
+        ("the greatest observations", {
+            let seen = Observed {
+                availability: 1000,
+                round_trip: Some(Duration::from_millis(u32::MAX.into())),
+                throughput: Some(u32::MAX),
+                faults: u32::MAX,
+            };
+            peers(u32::MAX, vec![info(records::empty(), Some(seen))])
+        }),
+        ("no peers, as an answer", peers(0, vec![])),
+        ("the most peers, with the longest records", {
+            // Nobody could have made such a record; who receives it finds that out later.
+            let record = SignedRecord::new(vec![0xee; MAX_RECORD].into(), [0x51; 64]);
+            peers(0, vec![info(record, None); MAX_PEERS])
+        }),
+        ("a record that says nothing, with a signature that is none", {
+            peers(7, vec![info(SignedRecord::new(Bytes::new(), [0; 64]), None)])
+        }),
+        ("who is near a location", FindPeers { space: 7, location: Location(0x89ab_cdef) }.into()),
+        ("who is near the start of the ring", {
+            FindPeers { space: u32::MAX, location: Location(0) }.into()
+        }),
+        ("announcing", Announce { space: 7, keys: some.to_vec(), receipt: false }.into()),
+        ("announcing, and asking for a receipt", {
+            Announce { space: 7, keys: some[..1].to_vec(), receipt: true }.into()
+        }),
+        ("announcing nothing", Announce { space: 7, keys: vec![], receipt: false }.into()),
+        ("asking to be pushed to", Graft { space: 7, keys: some[1..3].to_vec() }.into()),
+        ("asking to be pushed to from now on", Graft { space: 7, keys: vec![] }.into()),
+        ("asking not to be pushed to", Prune { space: 7 }.into()),
+        ("asking not to be pushed to in another space", Prune { space: u32::MAX }.into()),
+        ("a receipt", Receipt { space: 7, keys: some.to_vec() }.into()),
+        ("a receipt of nothing", Receipt { space: 7, keys: vec![] }.into()),
+        ("an audit of one aspect", audit(0xa1, &[audited.key()]).into()),
+        ("its proof", AuditProof { proofs: vec![proof(0xa1, &audited)] }.into()),
+        ("the same aspect under another nonce", {
+            AuditProof { proofs: vec![proof(0xa2, &audited)] }.into()
+        }),
+        ("an audit of the most aspects", audit(0, &eight).into()),
+        ("a proof with gaps", {
+            let proofs = (0..8).map(|n| (n % 3 == 0).then_some([n; 32])).collect();
+            AuditProof { proofs }.into()
+        }),
+        ("nothing audited is held", AuditProof { proofs: vec![None] }.into()),
+        ("a proof of nothing", AuditProof { proofs: vec![] }.into()),
     ]
 }
 

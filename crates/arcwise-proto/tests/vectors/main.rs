@@ -8,6 +8,7 @@ mod frames;
 #[path = "../model/mod.rs"]
 mod model;
 mod reconcile;
+mod records;
 
 use std::collections::BTreeSet;
 
@@ -171,6 +172,21 @@ fn patched(encoding: &[u8], at: usize, bytes: &[u8]) -> Bytes {
     encoding.into()
 }
 
+/// The same signature with the order of the group added to S, which a malleable scheme would take.
+fn plus_order(signature: &[u8; 64]) -> [u8; 64] {
+    let order = [
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,
+        0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+    ];
+    let (mut out, mut carry) = (*signature, 0);
+    for (byte, order) in out[32..].iter_mut().zip(order) {
+        let sum = u16::from(*byte) + order + carry;
+        carry = sum >> 8;
+        *byte = sum as u8;
+    }
+    out
+}
+
 #[test]
 fn aspects() {
     let mut file = File::new(
@@ -237,21 +253,9 @@ fn aspects() {
         file.record(name, &[("encoding", hex(&encoding)), ("error", error(&refused))]);
     }
 
-    // The order of the group, which a malleable signature adds to S; and the neutral element, which
-    // as author and R makes S = 0 hold for every message unless small orders are refused.
-    let order = [
-        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,
-        0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
-    ];
+    // The neutral element, as author and R, makes S = 0 hold for every message unless small orders are
+    // refused.
     let signature = long.signature().unwrap();
-    let mut carry = 0;
-    let plus_order: Vec<u8> = (0..32)
-        .map(|i| {
-            let sum = u16::from(signature[32 + i]) + order[i] + carry;
-            carry = sum >> 8;
-            sum as u8
-        })
-        .collect();
     let neutral = ones_at(&[0]);
     let (at_author, at_signature) = (45, 77);
     let no_order = [&neutral[..], &neutral, &[0; 32]].concat();
@@ -269,7 +273,7 @@ fn aspects() {
             patched(long.encoding(), at_signature, &[signature[0] ^ 1])
         }),
         ("S is not less than the order", {
-            patched(long.encoding(), at_signature + 32, &plus_order)
+            patched(long.encoding(), at_signature, &plus_order(&signature))
         }),
         ("an author of small order", patched(long.encoding(), at_author, &no_order)),
     ];
