@@ -1,10 +1,14 @@
 //! What takes more than one peer: who does what.
 
 mod fill;
+mod quality;
 mod random;
 mod record;
 mod schedule;
+mod table;
 
 pub use fill::{Fill, Next, Piece, PieceId};
+pub use quality::Quality;
 pub use record::{Address, MAX_RECORD_LIFE, PeerRecord, RecordError, SignedRecord};
 pub use schedule::{Due, Filling, Outcome, Schedule};
+pub use table::{Known, Learnt, Table, Wanted};

@@ -1,0 +1,1093 @@
+//! The peers that are known in one space: who is remembered, told of, asked and connected to.
+//!
+//! Of the peers that are or hold something within the query arc, all are remembered; of the rest of the
+//! ring, the best few of each of rrDHT's five zones. What peers say of themselves is signed and
+//! passed on, once to each; what is remembered and what it costs to learn it are bounded.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{MAX_RECORD_LIFE, PeerRecord, Quality, RecordError, SignedRecord};
+use crate::{
+    id::{NodeId, SpaceId},
+    ring::{ArcSet, Location, RingArc},
+    time::Time,
+    wire::PeerInfo,
+};
+
+/// Peers that are remembered in one space, at most. A guess: at 20 copies of everything, a query arc of
+/// fifty times the own arc; and about a megabyte.
+const MAX_KNOWN: usize = 1024;
+
+/// Where there would be more, so many of the worst are forgotten at once, so that judging them all
+/// costs little for each. A guess.
+const FORGET: usize = MAX_KNOWN / 16;
+
+/// The zones of what is outside of the query arc, from its end around to its start: where each ends, in
+/// per cent of it. They are rrDHT's 11, 22, 34, 22 and 11 %.
+const ZONE_ENDS: [u64; 5] = [11, 33, 67, 89, 100];
+
+/// Peers remembered of each zone. A guess: some will be away.
+const ZONE_KNOWN: usize = 8;
+
+/// Peers of each zone to be connected to, for look-ups. A guess: one may not answer.
+const ZONE_NEIGHBOURS: usize = 2;
+
+/// Connections to peers with arcs in common, at most. A guess: with arcs of one size, half of it covers
+/// everything [`COPIES`] times.
+const MAX_NEIGHBOURS: usize = 32;
+
+/// So many connections should cover each part of the own arcs. A guess: the least number of copies that
+/// a space should have.
+const COPIES: usize = 8;
+
+/// Peers to be connected to, at the least, where so many are known. A guess.
+const LEAST_NEIGHBOURS: usize = 3;
+
+/// How much better in score another must be to take the place of one that is connected. A guess: so
+/// that small changes close no connections.
+const STAY: f64 = 0.2;
+
+/// A connection is not given up before that. A guess: making it has to pay off.
+const LEAST_CONNECTED: Duration = Duration::from_secs(300);
+
+/// A connection that stood for so long was no failure. A guess: well above what it takes to make one.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// The first and the longest wait after an attempt that failed.
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
+
+/// What one peer may cost in records whose signatures have to be checked: how long each counts, and how
+/// far ahead of time the peer may be: 16 a second, and 256 at once. Guesses: below a hundredth of a
+/// core, and enough to fill the table within a minute.
+const CHECK: (Duration, Duration) = (Duration::from_micros(62_500), Duration::from_secs(16));
+
+/// Peers whose costs are remembered.
+const MAX_BUCKETS: usize = MAX_KNOWN;
+
+/// Whether a record was of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learnt {
+    /// Of a peer that was not known.
+    New,
+    /// Newer than the one that was held.
+    Newer,
+    /// No: as new a one is held, it has expired or would for too long not, it is the own one, or there
+    /// is no room for this peer.
+    Known,
+    /// Not looked at, because too many came from the same peer.
+    Limited,
+}
+
+/// Whom to be connected to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// To be connected to now, best first.
+    pub dial: Vec<NodeId>,
+    /// Connections without which it goes as well, worst first. Only those that were dialled from here
+    /// should be closed, since the other side may have a use for its own.
+    pub spare: Vec<NodeId>,
+}
+
+/// A peer and what is known of it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// What it says of itself.
+    pub record: PeerRecord,
+    /// The same, as it is passed on and kept.
+    pub signed: SignedRecord,
+    /// Where it is on the ring.
+    pub location: Location,
+    /// How good it is.
+    pub quality: Quality,
+    /// The zone that it is remembered for; `None` inside of the query arc.
+    zone: Option<usize>,
+    /// How far from the own location, and since when it is known: what decides between equals, so that
+    /// not all nodes choose the same of them, and a flood of new ones replaces nobody.
+    distance: u32,
+    since: Time,
+    /// Its place in [`Table::slots`].
+    slot: usize,
+    link: Option<Link>,
+    failures: u32,
+    not_before: Time,
+}
+
+impl Known {
+    /// Whether a connection to it stands.
+    pub fn is_connected(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// Whether it is within these arcs, or holds or fills something of them.
+    fn touches(&self, arcs: &ArcSet) -> bool {
+        touches(&self.record, self.location, arcs)
+    }
+
+    /// Whether it is or can be connected.
+    fn is_at_hand(&self, now: Time) -> bool {
+        self.is_connected() || (self.not_before <= now && !self.record.addresses.is_empty())
+    }
+}
+
+/// A connection.
+#[derive(Clone, Debug)]
+struct Link {
+    since: Time,
+    has: Slots,
+}
+
+impl Link {
+    fn new(since: Time) -> Self {
+        Self { since, has: Slots([0; _]) }
+    }
+}
+
+/// Which records a connected peer has, because it was sent them or told of them: a bit for each place in
+/// [`Table::slots`].
+#[derive(Clone, Debug)]
+struct Slots([u64; MAX_KNOWN / 64 + 1]);
+
+impl Slots {
+    fn contains(&self, slot: usize) -> bool {
+        self.0.get(slot / 64).is_some_and(|bits| bits >> (slot % 64) & 1 == 1)
+    }
+
+    fn set(&mut self, slot: usize, has: bool) {
+        if let Some(bits) = self.0.get_mut(slot / 64) {
+            *bits = *bits & !(1 << (slot % 64)) | u64::from(has) << (slot % 64);
+        }
+    }
+}
+
+/// The peers known in one space.
+#[derive(Debug)]
+pub struct Table {
+    us: NodeId,
+    space: SpaceId,
+    query: ArcSet,
+    zones: Zones,
+    known: BTreeMap<NodeId, Known>,
+    /// Who is known, each at a place that it keeps. At most one more than [`MAX_KNOWN`].
+    slots: Vec<Option<NodeId>>,
+    /// Connected peers that have not said anything of themselves yet.
+    strangers: BTreeMap<NodeId, (Link, Quality)>,
+    /// When what a peer has cost is forgotten: see [`CHECK`].
+    buckets: BTreeMap<NodeId, Time>,
+}
+
+impl Table {
+    /// Nobody is known, and the query arc is empty.
+    pub fn new(us: NodeId, space: SpaceId) -> Self {
+        let zones = Zones::new(&ArcSet::empty(), Location::of_node(&space, &us));
+        Self {
+            us,
+            space,
+            query: ArcSet::empty(),
+            zones,
+            known: BTreeMap::new(),
+            slots: Vec::new(),
+            strangers: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+        }
+    }
+
+    /// All who touch these arcs are remembered from now on, and few others.
+    pub fn set_query(&mut self, now: Time, query: &ArcSet) {
+        self.query = query.clone();
+        self.zones = Zones::new(query, Location::of_node(&self.space, &self.us));
+        for known in self.known.values_mut() {
+            known.zone = zone(&self.query, &self.zones, &known.record, known.location);
+        }
+        self.trim(now);
+    }
+
+    /// Takes what `from` says of a peer, which may be itself. Nothing is checked that is of no use.
+    ///
+    /// # Errors
+    /// Where the record cannot be read, or was not made by the peer that it is about.
+    pub fn learn(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        info: PeerInfo,
+    ) -> Result<Learnt, RecordError> {
+        let record = info.record.read()?;
+        let node = record.node;
+        let mut learnt = Learnt::Known;
+        if self.is_newer(now, &record) {
+            if from != node && !self.may_cost(now, from) {
+                return Ok(Learnt::Limited);
+            }
+            learnt = self.take(now, info.record.verify(&self.space)?, info.record);
+        }
+        if let Some(known) = self.known.get_mut(&node) {
+            if let Some(observed) = info.observed
+                && from != node
+            {
+                known.quality.report(from, observed);
+            }
+            if known.record.sequence == record.sequence {
+                let slot = known.slot;
+                self.set_has(&from, slot);
+            }
+        }
+        Ok(learnt)
+    }
+
+    /// Takes what was kept, and was learnt from a peer before. Its signature is not checked again.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn restore(&mut self, now: Time, signed: SignedRecord) -> Result<Learnt, RecordError> {
+        let record = signed.read()?;
+        match self.is_newer(now, &record) {
+            true => Ok(self.take(now, record, signed)),
+            false => Ok(Learnt::Known),
+        }
+    }
+
+    /// All records, to be kept.
+    pub fn records(&self) -> impl Iterator<Item = &SignedRecord> {
+        self.known.values().map(|known| &known.signed)
+    }
+
+    /// What is known of a peer.
+    pub fn get(&self, node: &NodeId) -> Option<&Known> {
+        self.known.get(node)
+    }
+
+    /// All that are known, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &Known> {
+        self.known.values()
+    }
+
+    /// To note what was seen of a peer that is known or connected.
+    pub fn quality(&mut self, node: &NodeId) -> Option<&mut Quality> {
+        match self.known.get_mut(node) {
+            Some(known) => Some(&mut known.quality),
+            None => self.strangers.get_mut(node).map(|(_, quality)| quality),
+        }
+    }
+
+    /// What to tell others of a peer.
+    pub fn info(&self, now: Time, node: &NodeId) -> Option<PeerInfo> {
+        let known = self.known.get(node)?;
+        Some(PeerInfo { record: known.signed.clone(), observed: known.quality.observed(now) })
+    }
+
+    /// A connection stands. Also where it takes the place of another one, after which the peer may have
+    /// forgotten all.
+    pub fn met(&mut self, now: Time, node: NodeId) {
+        match self.known.get_mut(&node) {
+            Some(known) => {
+                known.link = Some(Link::new(now));
+                known.quality.up(now);
+            }
+            None if self.strangers.len() < MAX_KNOWN || self.strangers.contains_key(&node) => {
+                let (link, quality) =
+                    self.strangers.entry(node).or_insert((Link::new(now), Quality::default()));
+                *link = Link::new(now);
+                quality.up(now);
+            }
+            None => {}
+        }
+    }
+
+    /// A connection broke.
+    pub fn lost(&mut self, now: Time, node: &NodeId) {
+        self.strangers.remove(node);
+        let Some(known) = self.known.get_mut(node) else { return };
+        if let Some(link) = known.link.take() {
+            known.quality.down(now);
+            if now.since(link.since) >= STEADY {
+                known.failures = 0;
+            }
+            back_off(&self.us, now, known);
+        }
+    }
+
+    /// A connection was closed by either side, because it had no use for it.
+    pub fn closed(&mut self, now: Time, node: &NodeId) {
+        self.strangers.remove(node);
+        if let Some(known) = self.known.get_mut(node) {
+            known.link = None;
+            known.quality.closed(now);
+        }
+    }
+
+    /// A peer could not be reached.
+    pub fn failed(&mut self, now: Time, node: &NodeId) {
+        // It may have reached this node meanwhile.
+        if let Some(known) = self.known.get_mut(node).filter(|it| !it.is_connected()) {
+            known.quality.down(now);
+            back_off(&self.us, now, known);
+        }
+    }
+
+    /// Who claims to hold a location: who is connected first, then the best; who is not trusted last.
+    pub fn holders(&self, now: Time, location: Location) -> Vec<NodeId> {
+        let holders = self.known.values().filter(|it| it.record.store.contains(location));
+        let mut holders: Vec<_> = holders
+            .map(|it| (!it.quality.trusted(now), !it.is_connected(), it.quality.score(now), it))
+            .collect();
+        holders
+            .sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(better_first((a.2, a.3), (b.2, b.3))));
+        holders.into_iter().map(|(.., it)| it.record.node).collect()
+    }
+
+    /// At most `n` peers that know best who holds a location: its [`Table::holders`], then who is near.
+    pub fn nearest(&self, now: Time, location: Location, n: usize) -> Vec<NodeId> {
+        let mut nearest = self.holders(now, location);
+        let others = self.known.values().filter(|it| !it.record.store.contains(location));
+        let mut others: Vec<_> =
+            others.map(|it| (distance(it.location, location), it.record.node)).collect();
+        others.sort_unstable();
+        nearest.extend(others.into_iter().map(|(_, node)| node));
+        nearest.truncate(n);
+        nearest
+    }
+
+    /// At most `limit` records that a connected peer has not been sent and has not told of itself. Those
+    /// that touch `theirs`, which is what it holds, fills or asks about, come first, best first; then
+    /// the best of each of its zones, one at a time. They count as sent.
+    pub fn news(&mut self, now: Time, to: &NodeId, theirs: &ArcSet, limit: usize) -> Vec<PeerInfo> {
+        let Some(link) = self.link(to) else { return Vec::new() };
+        let new = self.slots.iter().enumerate().filter(|(slot, _)| !link.has.contains(*slot));
+        let new = new.filter_map(|(_, node)| self.known.get(&(*node)?));
+        let mut new: Vec<_> = new
+            .filter(|it| it.record.node != *to && it.record.expires > now)
+            .map(|it| (it.touches(theirs), it.quality.score(now), it))
+            .collect();
+        if new.is_empty() {
+            return Vec::new();
+        }
+        new.sort_by(|a, b| b.0.cmp(&a.0).then(better_first((a.1, a.2), (b.1, b.2))));
+        let zones = Zones::new(theirs, Location::of_node(&self.space, to));
+        let mut free = [true; ZONE_ENDS.len()];
+        let news: Vec<_> = new
+            .into_iter()
+            .filter(|(touches, _, it)| {
+                let zone = zones.of(it.location).and_then(|zone| free.get_mut(zone));
+                *touches || zone.is_some_and(std::mem::take)
+            })
+            .filter_map(|(.., it)| Some((it.slot, self.info(now, &it.record.node)?)))
+            .take(limit)
+            .collect();
+        let sent = |(slot, info)| {
+            self.set_has(to, slot);
+            info
+        };
+        news.into_iter().map(sent).collect()
+    }
+
+    /// Whom to be connected to, where these arcs are held or being filled.
+    pub fn wanted(&self, now: Time, ours: &ArcSet) -> Wanted {
+        let rank = |it: &Known| it.quality.score(now) + if it.is_connected() { STAY } else { 0.0 };
+        let mut all: Vec<_> = self.known.values().map(|it| (rank(it), it)).collect();
+        all.sort_by(|a, b| better_first(*a, *b));
+        let at_hand: Vec<_> =
+            all.into_iter().map(|(_, it)| it).filter(|it| it.is_at_hand(now)).collect();
+        let connected: Vec<_> = at_hand.iter().copied().filter(|it| it.is_connected()).collect();
+        let wanted = choose(&at_hand, ours);
+        // Who is to be dialled may not answer, so nobody is spare for that reason yet.
+        let enough = choose(&connected, ours);
+        let dial = at_hand.iter().filter(|it| !it.is_connected());
+        let dial = dial.map(|it| it.record.node).filter(|node| wanted.contains(node));
+        let old = |it: &&&Known| {
+            it.link.as_ref().is_some_and(|link| now.since(link.since) > LEAST_CONNECTED)
+        };
+        let spare = connected.iter().rev().filter(old).map(|it| it.record.node);
+        let spare = spare.filter(|node| !wanted.contains(node) && !enough.contains(node));
+        Wanted { dial: dial.collect(), spare: spare.collect() }
+    }
+
+    /// Forgets what is of no use any more.
+    pub fn expire(&mut self, now: Time) {
+        let expired = self.known.values().filter(|it| it.record.expires <= now);
+        let expired: Vec<NodeId> = expired.map(|it| it.record.node).collect();
+        for node in expired {
+            self.forget(&node);
+        }
+        self.buckets.retain(|_, until| *until > now);
+    }
+
+    /// Whether a record, if it is true, is of use.
+    fn is_newer(&self, now: Time, record: &PeerRecord) -> bool {
+        record.node != self.us
+            && record.expires > now
+            && record.expires <= now + MAX_RECORD_LIFE
+            && self
+                .known
+                .get(&record.node)
+                .is_none_or(|known| record.sequence > known.record.sequence)
+    }
+
+    /// Whether `from` may make this node check a signature.
+    fn may_cost(&mut self, now: Time, from: NodeId) -> bool {
+        if !self.buckets.contains_key(&from) && self.buckets.len() >= MAX_BUCKETS {
+            // Who has cost the least gains the least by being forgotten.
+            let least = self.buckets.iter().min_by_key(|(_, until)| **until).map(|(node, _)| *node);
+            least.map(|node| self.buckets.remove(&node));
+        }
+        let until = self.buckets.entry(from).or_insert(now);
+        let after = (*until).max(now) + CHECK.0;
+        let may = after.since(now) <= CHECK.1;
+        if may {
+            *until = after;
+        }
+        may
+    }
+
+    fn take(&mut self, now: Time, record: PeerRecord, signed: SignedRecord) -> Learnt {
+        let node = record.node;
+        let location = Location::of_node(&self.space, &node);
+        let zone = zone(&self.query, &self.zones, &record, location);
+        let (slot, learnt) = if let Some(known) = self.known.get_mut(&node) {
+            if known.record.addresses != record.addresses {
+                (known.failures, known.not_before) = (0, Time::ZERO);
+            }
+            (known.record, known.signed, known.zone) = (record, signed, zone);
+            (known.slot, Learnt::Newer)
+        } else {
+            if self.known.len() >= MAX_KNOWN && self.known.values().all(Known::is_connected) {
+                return Learnt::Known;
+            }
+            let (link, quality) = match self.strangers.remove(&node) {
+                Some((link, quality)) => (Some(link), quality),
+                None => (None, Quality::default()),
+            };
+            let free = self.slots.iter().position(Option::is_none);
+            let slot = free.unwrap_or(self.slots.len());
+            match self.slots.get_mut(slot) {
+                Some(place) => *place = Some(node),
+                None => self.slots.push(Some(node)),
+            }
+            let distance = distance(location, Location::of_node(&self.space, &self.us));
+            let (since, failures, not_before) = (now, 0, Time::ZERO);
+            let known = Known {
+                record,
+                signed,
+                location,
+                quality,
+                zone,
+                distance,
+                since,
+                slot,
+                link,
+                failures,
+                not_before,
+            };
+            self.known.insert(node, known);
+            (slot, Learnt::New)
+        };
+        let links = self.known.values_mut().filter_map(|known| known.link.as_mut());
+        for link in links.chain(self.strangers.values_mut().map(|(link, _)| link)) {
+            link.has.set(slot, false);
+        }
+        self.trim(now);
+        if self.known.contains_key(&node) { learnt } else { Learnt::Known }
+    }
+
+    /// Forgets whom there is no room for, the worst first; never who is connected.
+    fn trim(&mut self, now: Time) {
+        for zone in 0..ZONE_ENDS.len() {
+            let of_zone = self.known.values().filter(|it| it.zone == Some(zone));
+            let excess = of_zone.count().saturating_sub(ZONE_KNOWN);
+            self.forget_worst(now, excess, |it| it.zone == Some(zone));
+        }
+        if self.known.len() > MAX_KNOWN {
+            self.forget_worst(now, self.known.len() - MAX_KNOWN + FORGET, |_| true);
+        }
+    }
+
+    /// Those outside of the query arc are worse than those inside.
+    fn forget_worst(&mut self, now: Time, n: usize, among: impl Fn(&Known) -> bool) {
+        if n == 0 {
+            return;
+        }
+        let among = self.known.values().filter(|it| !it.is_connected() && among(it));
+        let mut worst: Vec<_> =
+            among.map(|it| (it.zone.is_none(), it.quality.score(now), it.since, it)).collect();
+        worst.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(b.2.cmp(&a.2)));
+        let worst: Vec<NodeId> = worst.into_iter().take(n).map(|(.., it)| it.record.node).collect();
+        for node in worst {
+            self.forget(&node);
+        }
+    }
+
+    fn forget(&mut self, node: &NodeId) {
+        let Some(known) = self.known.remove(node) else { return };
+        if let Some(place) = self.slots.get_mut(known.slot) {
+            *place = None;
+        }
+        if let Some(link) = known.link {
+            self.strangers.insert(*node, (link, known.quality));
+        }
+    }
+
+    fn link(&self, node: &NodeId) -> Option<&Link> {
+        match self.known.get(node) {
+            Some(known) => known.link.as_ref(),
+            None => self.strangers.get(node).map(|(link, _)| link),
+        }
+    }
+
+    fn set_has(&mut self, node: &NodeId, slot: usize) {
+        let link = match self.known.get_mut(node) {
+            Some(known) => known.link.as_mut(),
+            None => self.strangers.get_mut(node).map(|(link, _)| link),
+        };
+        if let Some(link) = link {
+            link.has.set(slot, true);
+        }
+    }
+}
+
+/// Picks, from peers that are given best first, those to be connected to.
+fn choose(best_first: &[&Known], ours: &ArcSet) -> BTreeSet<NodeId> {
+    let mut chosen = BTreeSet::new();
+    let shared = |it: &&Known| it.record.store.union(&it.record.target).intersect(ours);
+    let sharing = best_first.iter().map(|it| (it.record.node, shared(it)));
+    let sharing: Vec<_> = sharing.filter(|(_, shared)| !shared.is_empty()).collect();
+    // What is covered by at least one of the chosen, by at least two, and so on.
+    let mut covered = [const { ArcSet::empty() }; COPIES];
+    // Everything is covered once before anything is covered twice.
+    for depth in 0..COPIES {
+        for (node, shared) in &sharing {
+            let lacks = covered.get(depth).is_some_and(|covered| !covered.covers(shared));
+            if chosen.len() < MAX_NEIGHBOURS && lacks && chosen.insert(*node) {
+                let mut more = shared.clone();
+                for covered in &mut covered {
+                    let again = covered.intersect(&more);
+                    *covered = covered.union(&more);
+                    more = again;
+                }
+            }
+        }
+    }
+    for zone in 0..ZONE_ENDS.len() {
+        let of_zone = best_first.iter().filter(|it| it.zone == Some(zone));
+        chosen.extend(of_zone.take(ZONE_NEIGHBOURS).map(|it| it.record.node));
+    }
+    let lacking = LEAST_NEIGHBOURS.saturating_sub(chosen.len());
+    let others = best_first.iter().map(|it| it.record.node).filter(|it| !chosen.contains(it));
+    let others: Vec<_> = others.take(lacking).collect();
+    chosen.extend(others);
+    chosen
+}
+
+/// Orders peers with their scores.
+fn better_first(a: (f64, &Known), b: (f64, &Known)) -> Ordering {
+    b.0.total_cmp(&a.0).then(a.1.distance.cmp(&b.1.distance))
+}
+
+/// The shorter way around the ring.
+fn distance(a: Location, b: Location) -> u32 {
+    let ahead = a.0.wrapping_sub(b.0);
+    ahead.min(ahead.wrapping_neg())
+}
+
+/// When to try again: twice as long after each failure, and not quite, so that not all try at once.
+fn back_off(us: &NodeId, now: Time, known: &mut Known) {
+    let doubled = BACK_OFF.0 * (1 << known.failures.min(16));
+    known.failures = known.failures.saturating_add(1);
+    let node = known.record.node;
+    let seed = [&us.0[..], &node.0[..], &known.failures.to_le_bytes()[..]].concat();
+    let [jitter, ..] = *blake3::hash(&seed).as_bytes();
+    // Half of the time to all of it.
+    known.not_before = now + doubled.min(BACK_OFF.1) * (256 + u32::from(jitter)) / 512;
+}
+
+fn touches(record: &PeerRecord, location: Location, arcs: &ArcSet) -> bool {
+    let overlaps = |it: &ArcSet| !it.intersect(arcs).is_empty();
+    arcs.contains(location) || overlaps(&record.store) || overlaps(&record.target)
+}
+
+/// Which zone to remember a peer for; `None` inside of the query arc.
+fn zone(query: &ArcSet, zones: &Zones, record: &PeerRecord, location: Location) -> Option<usize> {
+    match touches(record, location, query) {
+        true => None,
+        false => zones.of(location),
+    }
+}
+
+/// The ring outside of a query arc, in five zones: small ones at its ends, and a large one opposite.
+#[derive(Debug)]
+struct Zones {
+    /// From the end of the longest query arc on.
+    outside: Vec<RingArc>,
+    len: u64,
+}
+
+impl Zones {
+    /// An empty query arc counts as one of just the own location.
+    fn new(query: &ArcSet, own: Location) -> Self {
+        let longest = query.longest(1).arcs().first().copied();
+        let longest = longest.unwrap_or(RingArc::between(own, own));
+        let start = longest.last().map_or(0, |last| last.0);
+        let mut outside = query.union(&longest.into()).complement().arcs();
+        outside.sort_by_key(|arc| arc.start().0.wrapping_sub(start));
+        Self { len: outside.iter().map(RingArc::len).sum(), outside }
+    }
+
+    /// `None` for what is not outside.
+    fn of(&self, location: Location) -> Option<usize> {
+        let mut before = 0;
+        for arc in &self.outside {
+            if arc.contains(location) {
+                let at = before + u64::from(location.0.wrapping_sub(arc.start().0));
+                return ZONE_ENDS.iter().position(|end| at * 100 < self.len * end);
+            }
+            before += arc.len();
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{aspect::AuthorKey, swarm::Address, wire::Observed};
+
+    const SPACE: SpaceId = SpaceId([7; 32]);
+    const US: NodeId = NodeId([0; 32]);
+    const DAY: u64 = 86_400;
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn key(n: usize) -> AuthorKey {
+        AuthorKey::from_bytes(&std::array::from_fn(|i| {
+            n.to_le_bytes().get(i).copied().unwrap_or(1)
+        }))
+    }
+
+    fn arc(first: u32, last: u32) -> ArcSet {
+        RingArc::between(Location(first), Location(last)).into()
+    }
+
+    fn record(n: usize, sequence: u64, store: &ArcSet) -> PeerRecord {
+        PeerRecord {
+            node: NodeId(key(n).author()),
+            sequence,
+            expires: at(DAY),
+            addresses: vec![Address::Ip(([127, 0, 0, 1], 1).into())],
+            store: store.clone(),
+            target: store.clone(),
+            count: 0,
+            bytes: 0,
+        }
+    }
+
+    fn info(n: usize, record: &PeerRecord) -> PeerInfo {
+        PeerInfo { record: record.sign(&key(n), &SPACE), observed: None }
+    }
+
+    /// A table that has learnt of peers from themselves.
+    fn table(query: &ArcSet, stores: &[ArcSet]) -> (Table, Vec<NodeId>) {
+        let mut table = Table::new(US, SPACE);
+        table.set_query(at(0), query);
+        let learn = |(n, store)| {
+            let record = record(n, 1, store);
+            table.learn(at(0), record.node, info(n, &record)).unwrap();
+            record.node
+        };
+        let nodes = stores.iter().enumerate().map(learn).collect();
+        (table, nodes)
+    }
+
+    /// Many records, which are good for any test.
+    static MANY: LazyLock<Vec<(NodeId, PeerInfo)>> = LazyLock::new(|| {
+        let one = |n| {
+            let first = (n as u32).wrapping_mul(0x9e37_79b9);
+            let record = record(n, 1, &arc(first, first.wrapping_add(1 << 28)));
+            (record.node, info(n, &record))
+        };
+        (0..MAX_KNOWN + 200).map(one).collect()
+    });
+
+    #[test]
+    fn zones_have_their_share_in_their_order() {
+        for query in [arc(100, 1 << 30), arc(0xf000_0000, 0x2fff_ffff), ArcSet::empty()] {
+            let zones = Zones::new(&query, Location(5));
+            let end = query.arcs().first().and_then(RingArc::last).unwrap_or(Location(5));
+            let mut counts = [0u32; ZONE_ENDS.len()];
+            let mut last = 0;
+            for step in 1..100_000u64 {
+                let location = Location(end.0.wrapping_add((zones.len * step / 100_000) as u32));
+                let zone = zones.of(location).unwrap();
+                assert!(zone >= last && !query.contains(location));
+                (counts[zone], last) = (counts[zone] + 1, zone);
+            }
+            for (count, share) in counts.into_iter().zip([11, 22, 34, 22, 11]) {
+                assert!(count.abs_diff(share * 1000) < 10, "{counts:?}");
+            }
+        }
+        let two: ArcSet = arc(0, 9).union(&arc(100, 0x7fff_ffff));
+        let zones = Zones::new(&two, Location(5));
+        assert_eq!(zones.of(Location(0x8000_0000)), Some(0));
+        assert_eq!(zones.of(Location(50)), Some(4));
+        assert_eq!((zones.of(Location(5)), zones.of(Location(500))), (None, None));
+        assert_eq!(Zones::new(&ArcSet::full(), Location(5)).of(Location(9)), None);
+    }
+
+    #[test]
+    fn what_is_of_no_use_is_not_checked() {
+        let (mut table, nodes) = table(&ArcSet::full(), &[ArcSet::full()]);
+        let forged = |record: &PeerRecord| PeerInfo {
+            record: SignedRecord::new(info(0, record).record.encoding().clone(), [1; 64]),
+            observed: None,
+        };
+        let good = record(0, 2, &ArcSet::full());
+        let wrong = [
+            PeerRecord { sequence: 1, ..good.clone() },
+            PeerRecord { node: US, ..good.clone() },
+            PeerRecord { expires: at(10), ..good.clone() },
+            PeerRecord { expires: at(8 * DAY), ..good.clone() },
+        ];
+        for record in &wrong {
+            assert_eq!(table.learn(at(10), nodes[0], forged(record)), Ok(Learnt::Known));
+        }
+        let error = table.learn(at(10), nodes[0], forged(&good));
+        assert_eq!(error, Err(RecordError::Signature(nodes[0])));
+        let elsewhere = good.sign(&key(0), &SpaceId([8; 32]));
+        let elsewhere = PeerInfo { record: elsewhere, observed: None };
+        assert!(table.learn(at(10), nodes[0], elsewhere).is_err());
+        assert_eq!(table.get(&nodes[0]).unwrap().record.sequence, 1);
+        assert_eq!(table.learn(at(10), nodes[0], info(0, &good)), Ok(Learnt::Newer));
+        let kept: Vec<_> = table.records().cloned().collect();
+        table.expire(at(DAY));
+        assert!(table.get(&nodes[0]).is_none());
+        assert_eq!(table.restore(at(DAY - 1), kept[0].clone()), Ok(Learnt::New));
+        assert_eq!(table.restore(at(DAY), kept[0].clone()), Ok(Learnt::Known));
+    }
+
+    #[test]
+    fn checking_is_limited_for_each() {
+        let (mut table, _) = table(&ArcSet::full(), &[]);
+        let learn = |table: &mut Table, now, from: u8, many: &[(NodeId, PeerInfo)]| {
+            let from = NodeId([from; 32]);
+            let new = |(_, info): &&(NodeId, PeerInfo)| {
+                table.learn(now, from, info.clone()) == Ok(Learnt::New)
+            };
+            many.iter().filter(new).count()
+        };
+        assert_eq!(learn(&mut table, at(1), 1, &MANY[..300]), 256);
+        // What is known costs nothing.
+        assert_eq!(learn(&mut table, at(2), 1, &MANY[..300]), 16);
+        assert_eq!(learn(&mut table, at(2), 2, &MANY[..300]), 28);
+        assert_eq!(learn(&mut table, at(1000), 1, &MANY[300..700]), 256);
+        let own = &MANY[700];
+        table.buckets.insert(own.0, at(2000));
+        assert_eq!(table.learn(at(1000), own.0, own.1.clone()), Ok(Learnt::New));
+        for n in 0..3000u32 {
+            let mut id = [9; 32];
+            id[..4].copy_from_slice(&n.to_le_bytes());
+            assert!(table.may_cost(at(1000), NodeId(id)));
+        }
+        assert_eq!(table.buckets.len(), MAX_BUCKETS);
+        assert!(!table.may_cost(at(1000), NodeId([1; 32])), "who has cost most is not forgotten");
+        table.expire(at(2000));
+        assert!(table.buckets.is_empty());
+    }
+
+    #[test]
+    fn what_is_known_is_bounded_and_connections_stay() {
+        let mut table = Table::new(US, SPACE);
+        table.set_query(at(0), &ArcSet::full());
+        for (node, info) in &MANY[..20] {
+            table.met(at(0), *node);
+            table.learn(at(0), *node, info.clone()).unwrap();
+            table.quality(node).unwrap().audited(at(0), false);
+            table.quality(node).unwrap().audited(at(0), false);
+        }
+        for (n, (node, info)) in MANY.iter().enumerate().skip(20) {
+            table.learn(at(n as u64), *node, info.clone()).unwrap();
+            assert!(table.known.len() <= MAX_KNOWN && table.slots.len() <= MAX_KNOWN + 1);
+        }
+        assert!(table.known.len() > MAX_KNOWN - FORGET);
+        let old = &MANY[..MAX_KNOWN - FORGET];
+        assert!(old.iter().all(|(node, _)| table.get(node).is_some()), "a flood replaces nobody");
+        // Outside, only the best are kept.
+        let query = arc(0, 1 << 20);
+        let outside = |it: &&Known| !it.is_connected() && !it.touches(&query);
+        let best = table.iter().filter(outside).last().unwrap().record.node;
+        table.quality(&best).unwrap().up(at(2000));
+        table.set_query(at(3000), &query);
+        assert!(table.get(&best).is_some());
+        for zone in 0..ZONE_ENDS.len() {
+            let of_zone = table.iter().filter(|it| it.zone == Some(zone));
+            let (on, off): (Vec<_>, Vec<_>) = of_zone.partition(|it| it.is_connected());
+            assert_eq!(on.len() + off.len(), ZONE_KNOWN.max(on.len()));
+        }
+        assert!(MANY[..20].iter().all(|(node, _)| table.get(node).unwrap().is_connected()));
+        let touching = MANY.iter().take(500).filter(|(_, info)| {
+            let record = info.record.read().unwrap();
+            touches(&record, Location::of_node(&SPACE, &record.node), &query)
+        });
+        assert!(touching.clone().count() > 20);
+        assert!(touching.clone().all(|(node, _)| table.get(node).is_some()));
+    }
+
+    #[test]
+    fn a_peer_may_be_met_before_it_has_said_anything() {
+        let (mut table, _) = table(&ArcSet::full(), &[]);
+        let (node, info) = &MANY[0];
+        table.met(at(0), *node);
+        assert!(table.get(node).is_none());
+        table.quality(node).unwrap().answered(Duration::from_millis(5));
+        table.learn(at(0), *node, info.clone()).unwrap();
+        let known = table.get(node).unwrap();
+        assert!(known.is_connected());
+        assert_eq!(known.quality.round_trip(), Some(Duration::from_millis(5)));
+        // A record that expires ends no connection.
+        table.expire(at(DAY));
+        assert!(table.get(node).is_none() && table.quality(node).is_some());
+        table.lost(at(DAY), node);
+        assert!(table.quality(node).is_none());
+    }
+
+    #[test]
+    fn votes_are_of_others() {
+        let (mut table, nodes) = table(&ArcSet::full(), &[ArcSet::full()]);
+        let observed = Some(Observed { availability: 1000, ..Observed::default() });
+        let vote = PeerInfo { observed, ..info(0, &record(0, 1, &ArcSet::full())) };
+        let availability =
+            |table: &Table| table.get(&nodes[0]).unwrap().quality.availability(at(0));
+        for from in [nodes[0], NodeId([1; 32]), NodeId([2; 32]), NodeId([2; 32])] {
+            table.learn(at(0), from, vote.clone()).unwrap();
+        }
+        assert_eq!(availability(&table), 0.5);
+        table.learn(at(0), NodeId([3; 32]), vote).unwrap();
+        assert_eq!(availability(&table), 1.0);
+    }
+
+    #[test]
+    fn holders_are_found_best_first() {
+        let (half, full) = (arc(0, 1 << 31), ArcSet::full());
+        let stores = [half.clone(), full.clone(), full.clone(), full.clone(), half];
+        let (mut table, nodes) = table(&full, &stores);
+        table.met(at(0), nodes[3]);
+        table.quality(&nodes[2]).unwrap().answered(Duration::from_millis(1));
+        for _ in 0..10 {
+            table.quality(&nodes[1]).unwrap().fault(at(0));
+        }
+        let there = Location(u32::MAX);
+        assert_eq!(table.holders(at(0), there), [nodes[3], nodes[2], nodes[1]]);
+        let nearest = table.nearest(at(0), there, 9);
+        assert_eq!(nearest[..3], [nodes[3], nodes[2], nodes[1]]);
+        let far = |node| distance(table.get(&node).unwrap().location, there);
+        assert!(nearest.len() == 5 && far(nearest[3]) <= far(nearest[4]));
+        assert_eq!(table.nearest(at(0), there, 1), [nodes[3]]);
+        assert_eq!(distance(Location(1), Location(u32::MAX)), 2);
+    }
+
+    #[test]
+    fn news_are_told_once() {
+        let near = arc(0, 1 << 20);
+        let mut table = Table::new(US, SPACE);
+        table.set_query(at(0), &ArcSet::full());
+        let (to, other) = (MANY[0].0, MANY[1].0);
+        table.met(at(0), to);
+        table.met(at(0), other);
+        for (node, info) in &MANY[..60] {
+            table.learn(at(0), *node, info.clone()).unwrap();
+        }
+        for (_, info) in &MANY[50..55] {
+            table.learn(at(0), to, info.clone()).unwrap();
+        }
+        let told = |table: &mut Table, to, limit| -> Vec<NodeId> {
+            let news = table.news(at(1), &to, &near, limit);
+            news.iter().map(|it| it.record.read().unwrap().node).collect()
+        };
+        let mut all = Vec::new();
+        loop {
+            let news = told(&mut table, to, 7);
+            assert!(news.len() <= 7);
+            let far = news.iter().skip_while(|it| table.known[it].touches(&near));
+            let far: Vec<_> = far.map(|it| table.known[it].touches(&near)).collect();
+            assert!(far.len() <= ZONE_ENDS.len() && !far.contains(&true));
+            if news.is_empty() {
+                break;
+            }
+            all.extend(news);
+        }
+        let expected = MANY[1..50].iter().chain(&MANY[55..60]).map(|it| it.0);
+        all.sort();
+        assert_eq!(all, expected.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
+        // A newer one is news, but not to who brought it.
+        let newer = info(9, &record(9, 2, &ArcSet::full()));
+        assert_eq!(table.learn(at(1), to, newer), Ok(Learnt::Newer));
+        assert_eq!(told(&mut table, to, 7), []);
+        assert!(told(&mut table, other, 60).contains(&MANY[9].0));
+        let newer = info(9, &record(9, 3, &ArcSet::full()));
+        table.learn(at(1), other, newer).unwrap();
+        assert_eq!(told(&mut table, to, 7), [MANY[9].0]);
+        // One that has come back may have lost all.
+        table.lost(at(2), &to);
+        assert_eq!(told(&mut table, to, 7), []);
+        table.met(at(2), to);
+        assert!(!told(&mut table, to, 7).is_empty());
+    }
+
+    #[test]
+    fn who_does_not_answer_is_dialled_less_and_less() {
+        let full = ArcSet::full();
+        let (mut table, nodes) = table(&full, std::slice::from_ref(&full));
+        let dial = |table: &Table, now| !table.wanted(now, &ArcSet::full()).dial.is_empty();
+        let mut now = at(0);
+        for n in 0..15 {
+            assert!(dial(&table, now));
+            table.failed(now, &nodes[0]);
+            let wait = table.known[&nodes[0]].not_before.since(now);
+            let most = Duration::from_secs((1 << n).min(600));
+            assert!(wait >= most / 2 && wait <= most, "{wait:?}");
+            assert!(!dial(&table, now + (wait - Duration::from_micros(1))));
+            now = now + wait;
+        }
+        table.failed(now, &nodes[0]);
+        table.learn(now, nodes[0], info(0, &record(0, 2, &full))).unwrap();
+        assert!(!dial(&table, now));
+        let moved = vec![Address::Ip(([127, 0, 0, 1], 2).into())];
+        let moved = PeerRecord {
+            addresses: moved,
+            expires: now + Duration::from_secs(9),
+            ..record(0, 3, &full)
+        };
+        table.learn(now, nodes[0], info(0, &moved)).unwrap();
+        assert!(dial(&table, now));
+        // One that hangs up at once has failed, too; one that was let go has not.
+        table.met(now, nodes[0]);
+        table.failed(now, &nodes[0]);
+        table.closed(now, &nodes[0]);
+        assert!(dial(&table, now));
+        for failures in 1..4 {
+            table.met(now, nodes[0]);
+            table.lost(now, &nodes[0]);
+            assert!(!dial(&table, now) && table.known[&nodes[0]].failures == failures);
+        }
+        table.met(now, nodes[0]);
+        table.lost(now + STEADY, &nodes[0]);
+        assert_eq!(table.known[&nodes[0]].failures, 1);
+    }
+
+    #[test]
+    fn the_own_arcs_are_covered_by_connections() {
+        // Of a hundred that hold all, eight do.
+        let ours = arc(0, 1 << 30);
+        let (full, _) = table(&ours, &vec![ArcSet::full(); 100]);
+        assert_eq!(full.wanted(at(0), &ours).dial.len(), COPIES);
+        // Many small ones: all of it at least once, and no more than there may be.
+        let small = |n: u32| arc((n % 64) << 24, ((n % 64) << 24) + (3 << 24));
+        let (small, _) = table(&ours, &(0..200).map(small).collect::<Vec<_>>());
+        let dial = small.wanted(at(0), &ours).dial;
+        let inside = dial.iter().map(|it| &small.known[it]).filter(|it| it.zone.is_none());
+        let inside: Vec<_> = inside.collect();
+        assert_eq!(inside.len(), MAX_NEIGHBOURS);
+        for location in (0..64).map(|n| Location(n << 24)) {
+            assert!(inside.iter().any(|it| it.record.store.contains(location)), "{location}");
+        }
+        // Nobody in common: two of each zone.
+        let (none, _) = table(&arc(0, 1), &vec![ArcSet::empty(); 40]);
+        let dial = none.wanted(at(0), &arc(0, 1)).dial;
+        for zone in 0..ZONE_ENDS.len() {
+            let of_zone = |it: &&NodeId| none.known[*it].zone == Some(zone);
+            let known = none.known.keys().filter(of_zone).count();
+            assert_eq!(dial.iter().filter(of_zone).count(), known.min(ZONE_NEIGHBOURS));
+        }
+        // Neither: three all the same.
+        let (few, _) = table(&ArcSet::full(), &vec![ArcSet::empty(); 40]);
+        assert_eq!(few.wanted(at(0), &ArcSet::full()).dial.len(), LEAST_NEIGHBOURS);
+    }
+
+    #[test]
+    fn who_is_not_needed_is_spare_after_a_while() {
+        let full = ArcSet::full();
+        let (mut table, nodes) = table(&full, &vec![full.clone(); 20]);
+        for (n, node) in nodes.iter().enumerate().take(10) {
+            table.met(at(0), *node);
+            table.quality(node).unwrap().answered(Duration::from_millis(500 + n as u64));
+        }
+        // Those who are not connected are a little better, but not enough.
+        assert_eq!(table.wanted(at(300), &full), Wanted::default());
+        let worst = vec![nodes[9], nodes[8]];
+        assert_eq!(table.wanted(at(301), &full), Wanted { dial: vec![], spare: worst.clone() });
+        // Better ones are dialled, and nobody more is spare before they are connected.
+        for node in &nodes[10..12] {
+            for n in 0..3 {
+                let observed = Observed { availability: 1000, ..Observed::default() };
+                table.quality(node).unwrap().report(NodeId([n; 32]), observed);
+            }
+            table.quality(node).unwrap().answered(Duration::from_millis(1));
+        }
+        let wanted = table.wanted(at(301), &full);
+        assert_eq!((wanted.dial.len(), wanted.spare), (2, worst));
+        table.met(at(301), nodes[10]);
+        table.met(at(301), nodes[11]);
+        let spare = vec![nodes[9], nodes[8], nodes[7], nodes[6]];
+        assert_eq!(table.wanted(at(301), &full), Wanted { dial: vec![], spare });
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Whatever happens in whatever order: it goes the same way again, connections stay, and all
+        /// that points to another thing points to one that is there.
+        #[test]
+        fn the_same_happens_again(
+            events in proptest::collection::vec(
+                (0..10u8, 0..60usize, 0..60usize, any::<u32>()),
+                0..200,
+            ),
+        ) {
+            let run = || {
+                let (mut table, mut now, mut out) = (Table::new(US, SPACE), at(0), Vec::new());
+                let mut connected = BTreeSet::new();
+                for (event, a, b, x) in &events {
+                    now = now + Duration::from_secs(u64::from(x % 600));
+                    let (node, from) = (MANY[*a].0, MANY[*b].0);
+                    let arcs = arc(*x, x.wrapping_mul(3));
+                    match event {
+                        0 => {
+                            table.met(now, node);
+                            connected.insert(node);
+                        }
+                        1 => {
+                            table.lost(now, &node);
+                            connected.remove(&node);
+                        }
+                        2 => {
+                            table.closed(now, &node);
+                            connected.remove(&node);
+                        }
+                        3 => table.failed(now, &node),
+                        4 => table.set_query(now, &arcs),
+                        5 => table.expire(now),
+                        6 => out.push(format!("{:?}", table.news(now, &node, &arcs, a % 9))),
+                        7 => out.push(format!("{:?}", table.wanted(now, &arcs))),
+                        _ => out.push(format!("{:?}", table.learn(now, from, MANY[*a].1.clone()))),
+                    }
+                    for node in &connected {
+                        assert!(table.link(node).is_some());
+                    }
+                    for (node, known) in &table.known {
+                        assert_eq!(table.slots[known.slot], Some(*node));
+                        assert!(!table.strangers.contains_key(node));
+                        assert_eq!(known.is_connected(), connected.contains(node));
+                    }
+                    assert_eq!(table.slots.iter().flatten().count(), table.known.len());
+                }
+                (out, format!("{table:?}"))
+            };
+            prop_assert!(run() == run());
+        }
+    }
+}
