@@ -2,6 +2,7 @@
 
 mod copies;
 mod fill;
+mod handover;
 mod quality;
 mod random;
 mod record;
@@ -11,6 +12,7 @@ mod table;
 
 pub use copies::{Copies, CopiesError, Coverage, Density, Spread, Total, is_alien};
 pub use fill::{Fill, Next, Piece, PieceId};
+pub use handover::{Droppable, HandOver};
 pub use quality::Quality;
 pub use record::{Address, MAX_RECORD_LIFE, PeerRecord, RecordError, SignedRecord};
 pub use schedule::{Due, Filling, Outcome, Schedule};
