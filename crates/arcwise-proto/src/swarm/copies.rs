@@ -269,7 +269,7 @@ pub fn is_alien(ours: Density, others: &[Density]) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::random::Random, *};
 
     fn arcs(text: &str) -> ArcSet {
         text.parse().unwrap()
@@ -401,13 +401,12 @@ mod tests {
 
     #[test]
     fn the_truth_is_between_low_and_high() {
-        let mut state = 1;
+        let mut random = Random::new(1);
         let mut outside = 0;
         for round in 0..200 {
-            let items: Vec<u32> =
-                (0..2000).map(|_| super::super::sizing::random(&mut state) as u32).collect();
+            let items: Vec<u32> = (0..2000).map(|_| random.next() as u32).collect();
             let mut holder = || {
-                let start = super::super::sizing::random(&mut state) as u32;
+                let start = random.next() as u32;
                 let arc = RingArc::new(Location(start), RING / 50 * (1 + round % 4)).unwrap();
                 let held = items.iter().filter(|item| arc.contains(Location(**item)));
                 Density { count: held.count() as u64, bytes: 0, len: arc.len() }

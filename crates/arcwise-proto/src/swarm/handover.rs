@@ -274,7 +274,7 @@ fn part_of_ring(part: u32) -> ArcSet {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::random::Random, *};
 
     const PEERS: usize = 4;
 
@@ -353,14 +353,14 @@ mod tests {
     #[test]
     fn what_never_ends_is_given_up_all_the_same() {
         let mut all = HandOver::default();
-        let mut state = 1;
+        let mut random = Random::new(1);
         let claims = theirs(0xffff, 0xffff);
         for step in 0..1000u64 {
             let now = at(step * 10);
             let end = 0x8000_0000 + (step as u32) * 0x1000;
             all.held(RingArc::between(Location(0), Location(end)).into());
             for n in 0..20 {
-                let location = super::super::sizing::random(&mut state) as u32 / 2;
+                let location = random.next() as u32 / 2;
                 all.stored_outside(step * 20 + n, Location(location));
             }
             for i in 0..PEERS {

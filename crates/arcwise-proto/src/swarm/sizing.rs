@@ -11,7 +11,10 @@
 
 use std::time::Duration;
 
-use super::copies::{Copies, Coverage, UNIT, parts};
+use super::{
+    copies::{Copies, Coverage, UNIT, parts},
+    random::Random,
+};
 use crate::{
     id::NodeId,
     ring::{ArcSet, Location, RING, RingArc},
@@ -71,7 +74,7 @@ pub struct Sizing {
     aim: Reach,
     lacking: Option<Wait>,
     surplus: Option<Wait>,
-    random: u64,
+    random: Random,
 }
 
 /// How far an arc goes from our location: `up` are locations from ours on, `down` those right before.
@@ -101,7 +104,7 @@ impl Sizing {
             },
             _ => Reach { up: 0, down: 0 },
         };
-        Self { node, location, aim, lacking: None, surplus: None, random: seed }
+        Self { node, location, aim, lacking: None, surplus: None, random: Random::new(seed) }
     }
 
     /// Looks at who is there and what they hold, and gives the target arc where that is to change: one
@@ -300,7 +303,7 @@ impl Reach {
 }
 
 /// Whether it has been waited for about `length`; if not, it is being waited now.
-fn wait(waiting: &mut Option<Wait>, state: &mut u64, now: Time, length: Duration) -> bool {
+fn wait(waiting: &mut Option<Wait>, random: &mut Random, now: Time, length: Duration) -> bool {
     match *waiting {
         Some(wait) if wait.length == length => {
             if wait.until <= now {
@@ -309,21 +312,10 @@ fn wait(waiting: &mut Option<Wait>, state: &mut u64, now: Time, length: Duration
             wait.until <= now
         }
         _ => {
-            // From half of it to one and a half.
-            let jitter = length.mul_f64(random(state) as f64 / u64::MAX as f64);
-            *waiting = Some(Wait { length, until: now + length / 2 + jitter });
+            *waiting = Some(Wait { length, until: now + random.around(length) });
             false
         }
     }
-}
-
-/// The next number of SplitMix64.
-pub(super) fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]
@@ -337,17 +329,16 @@ mod tests {
         Err(_) => unreachable!(),
     };
 
-    fn id(state: &mut u64) -> NodeId {
+    fn id(random: &mut Random) -> NodeId {
         let mut id = [0; 32];
-        id[..8].copy_from_slice(&random(state).to_be_bytes());
+        id[..8].copy_from_slice(&random.next().to_be_bytes());
         NodeId(id)
     }
 
     /// A network of which all nodes see at once what the others aim at.
-    #[derive(Default)]
     struct Network {
         now: Time,
-        state: u64,
+        random: Random,
         /// By location.
         nodes: Vec<(Sizing, Neighbour)>,
         max_len: Option<u64>,
@@ -363,17 +354,26 @@ mod tests {
 
     impl Network {
         fn new(seed: u64, nodes: usize) -> Self {
-            let mut this = Self { state: seed, knows: 100, ..Self::default() };
+            let mut this = Self {
+                now: Time::ZERO,
+                random: Random::new(seed),
+                nodes: Vec::new(),
+                max_len: None,
+                idle_below: 0,
+                knows: 100,
+                shrunk: 0.0,
+                changes: 0,
+            };
             this.add(nodes);
             this
         }
 
         fn add(&mut self, nodes: usize) {
             for _ in 0..nodes {
-                let node = id(&mut self.state);
-                let location = Location(random(&mut self.state) as u32);
+                let node = id(&mut self.random);
+                let location = Location(self.random.next() as u32);
                 let arcs = ArcSet::empty();
-                let sizing = Sizing::new(node, location, RingArc::EMPTY, random(&mut self.state));
+                let sizing = Sizing::new(node, location, RingArc::EMPTY, self.random.next());
                 self.nodes.push((sizing, Neighbour { node, location, arcs, weight: 1.0 }));
             }
             self.sort();
@@ -410,7 +410,7 @@ mod tests {
         fn step(&mut self, together: bool) {
             let n = self.nodes.len();
             let mut order: Vec<usize> = (0..n).collect();
-            order.sort_by_cached_key(|_| random(&mut self.state));
+            order.sort_by_cached_key(|_| self.random.next());
             let mut later = Vec::new();
             for i in order {
                 match self.update(i) {
@@ -458,8 +458,8 @@ mod tests {
 
         /// A part of the nodes goes at once.
         fn lose(&mut self, percent: u64) {
-            let state = &mut self.state;
-            self.nodes.retain(|_| random(state) % 100 >= percent);
+            let random = &mut self.random;
+            self.nodes.retain(|_| random.next() % 100 >= percent);
         }
     }
 
@@ -538,7 +538,7 @@ mod tests {
         let mut net = Network::new(10, 200);
         for (_, it) in &mut net.nodes {
             // A fifth is not trusted, or gone for good.
-            let (luck, part) = (random(&mut net.state), random(&mut net.state));
+            let (luck, part) = (net.random.next(), net.random.next());
             it.weight = if luck % 5 == 0 { 0.0 } else { 0.5 + (part % 500) as f64 / 1000.0 };
         }
         net.settle(true, 5);
