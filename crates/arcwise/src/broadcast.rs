@@ -1,4 +1,6 @@
-//! Pushing what is new, and taking what is pushed.
+//! Pushing what is new, and taking what is pushed. To whom is decided by the space's [`Swarm`].
+//!
+//! [`Swarm`]: arcwise_proto::swarm::Swarm
 
 use std::{
     collections::VecDeque,
@@ -6,84 +8,113 @@ use std::{
 };
 
 use arcwise_proto::{
-    Aspect, SpaceId,
-    limits::DATA_FRAME_TARGET,
-    wire::{AspectBroadcast, Message},
+    Aspect, AspectKey, SpaceId,
+    limits::{DATA_FRAME_TARGET, PAGE_KEYS},
+    session::Holdings,
+    wire::{Announce, AspectBroadcast, Graft, Message, Prune, Receipt},
 };
+use arcwise_store::StoreError;
 use tokio::sync::Notify;
 
 use crate::{
     event::Source,
     frame::{FrameError, FrameReader, FrameWriter},
-    ingest::Ingest,
+    ingest::{Ingest, blocking},
     node::Inner,
     peer::{Peer, lock},
     space::SpaceState,
 };
 
-/// Bytes that may wait to be pushed to one peer. What does not fit is not pushed: the next gossip
-/// session, which is asked for at once, brings it. A guess: a second of a slow line.
+/// Bytes that may wait to be pushed to one peer. What does not fit is not pushed: a gossip session,
+/// which is asked for at once, brings it. A guess: a second of a slow line.
 const MAX_QUEUED: usize = 4 << 20;
+
+/// One thing that is to go on a broadcast stream.
+#[derive(Clone, Debug)]
+pub(crate) enum Push {
+    Aspect(Aspect),
+    Announce { keys: Vec<AspectKey>, receipt: bool },
+    Graft(Vec<AspectKey>),
+    Prune,
+    Receipt(Vec<AspectKey>),
+}
+
+impl Push {
+    fn size(&self) -> usize {
+        match self {
+            Push::Aspect(aspect) => aspect.encoding().len(),
+            Push::Announce { keys, .. } | Push::Graft(keys) | Push::Receipt(keys) => {
+                16 + keys.len() * size_of::<AspectKey>()
+            }
+            Push::Prune => 16,
+        }
+    }
+}
 
 /// What waits to be pushed to one peer.
 #[derive(Default)]
 pub(crate) struct PushQueue {
-    waiting: Mutex<(VecDeque<(SpaceId, Aspect)>, usize)>,
+    waiting: Mutex<(VecDeque<(SpaceId, Push)>, usize)>,
     filled: Notify,
 }
 
 impl PushQueue {
     /// Whether there was room.
-    fn push(&self, space: SpaceId, aspect: Aspect) -> bool {
+    pub(crate) fn push(&self, space: SpaceId, push: Push) -> bool {
         let mut waiting = lock(&self.waiting);
-        let size = aspect.encoding().len();
+        let size = push.size();
         if waiting.1 + size > MAX_QUEUED {
             return false;
         }
         waiting.1 += size;
-        waiting.0.push_back((space, aspect));
+        waiting.0.push_back((space, push));
         drop(waiting);
         self.filled.notify_one();
         true
     }
 
-    /// The next frame full, of one space.
-    async fn next(&self) -> (SpaceId, Vec<Aspect>) {
+    /// The next message, without the number of its space. Aspects of one space that wait together go
+    /// together.
+    async fn next(&self) -> (SpaceId, Message) {
         loop {
             {
                 let mut waiting = lock(&self.waiting);
                 let (queue, queued) = &mut *waiting;
                 if let Some((space, first)) = queue.pop_front() {
-                    let mut size = first.encoding().len();
-                    let mut aspects = vec![first];
-                    while let Some((_, next)) = queue.front().filter(|(other, next)| {
-                        *other == space && size + next.encoding().len() <= DATA_FRAME_TARGET
-                    }) {
-                        size += next.encoding().len();
-                        aspects.extend(queue.pop_front().map(|(_, aspect)| aspect));
-                    }
-                    *queued -= size;
-                    return (space, aspects);
+                    *queued -= first.size();
+                    return (space, Self::message(space, first, queue, queued));
                 }
             }
             self.filled.notified().await;
         }
     }
-}
 
-/// Queues aspects for every connected peer that holds or fills their location, but `except`.
-pub(crate) fn push(inner: &Inner, space: SpaceId, aspects: &[Aspect], except: Option<&Peer>) {
-    let peers: Vec<Arc<Peer>> = lock(&inner.peers).values().cloned().collect();
-    for peer in peers.iter().filter(|peer| except.is_none_or(|except| except.id != peer.id)) {
-        let Some(theirs) = peer.space(&space).filter(|theirs| !theirs.full) else { continue };
-        let covered = |aspect: &&Aspect| {
-            let location = aspect.location();
-            theirs.store.contains(location) || theirs.target.contains(location)
+    fn message(
+        of: SpaceId,
+        first: Push,
+        queue: &mut VecDeque<(SpaceId, Push)>,
+        queued: &mut usize,
+    ) -> Message {
+        let space = 0;
+        let first = match first {
+            Push::Aspect(first) => first,
+            Push::Announce { keys, receipt } => return Announce { space, keys, receipt }.into(),
+            Push::Graft(keys) => return Graft { space, keys }.into(),
+            Push::Prune => return Prune { space }.into(),
+            Push::Receipt(keys) => return Receipt { space, keys }.into(),
         };
-        let mut covered = aspects.iter().filter(covered);
-        if !covered.all(|aspect| peer.pushes.push(space, aspect.clone())) {
-            peer.slot(space).nudge.notify_one();
+        let mut size = first.encoding().len();
+        let mut aspects = vec![first];
+        while let Some((other, Push::Aspect(next))) = queue.front()
+            && *other == of
+            && size + next.encoding().len() <= DATA_FRAME_TARGET
+        {
+            size += next.encoding().len();
+            *queued -= next.encoding().len();
+            aspects.push(next.clone());
+            queue.pop_front();
         }
+        AspectBroadcast { space, aspects }.into()
     }
 }
 
@@ -91,9 +122,17 @@ pub(crate) fn push(inner: &Inner, space: SpaceId, aspects: &[Aspect], except: Op
 pub(crate) async fn send(peer: Arc<Peer>) -> Result<(), FrameError> {
     let mut writer: Option<FrameWriter> = None;
     loop {
-        let (space, aspects) = peer.pushes.next().await;
+        let (space, mut message) = peer.pushes.next().await;
         // The peer may have left the space while this waited.
-        let Some(number) = peer.space(&space).map(|theirs| theirs.number) else { continue };
+        let Some(theirs) = peer.space(&space).map(|theirs| theirs.number) else { continue };
+        match &mut message {
+            Message::AspectBroadcast(AspectBroadcast { space, .. })
+            | Message::Announce(Announce { space, .. })
+            | Message::Graft(Graft { space, .. })
+            | Message::Prune(Prune { space })
+            | Message::Receipt(Receipt { space, .. }) => *space = theirs,
+            _ => {}
+        }
         let writer = match &mut writer {
             Some(writer) => writer,
             none => {
@@ -102,36 +141,19 @@ pub(crate) async fn send(peer: Arc<Peer>) -> Result<(), FrameError> {
                 none.insert(FrameWriter::new(peer.clone(), stream))
             }
         };
-        writer.write(&AspectBroadcast { space: number, aspects }.into()).await?;
+        writer.write(&message).await?;
     }
 }
 
-/// Takes what a peer pushes on one stream: verifies it, stores it, and pushes what was new to the
-/// others.
-pub(crate) async fn receive(inner: &Inner, peer: &Arc<Peer>, mut reader: FrameReader) {
+/// Takes what a peer sends on a broadcast stream: verifies aspects and stores them, and lets the swarm
+/// know what was new and all else.
+pub(crate) async fn receive(inner: &Arc<Inner>, peer: &Arc<Peer>, mut reader: FrameReader) {
     let mut ingest = Ingest::default();
     let mut open = true;
     while open || !ingest.is_idle() {
         tokio::select! {
             message = reader.next(), if open && ingest.has_room() => match message {
-                Ok(Some(Message::AspectBroadcast(broadcast))) => {
-                    let Some(space) = inner.space_numbered(broadcast.space) else { continue };
-                    // Only who has proven to be in the space may add to it.
-                    if peer.shared(&space.id()).await.is_none() {
-                        inner.fault(peer, "a broadcast into a space that it is not in");
-                        return;
-                    }
-                    // Without room nothing is taken; gossip brings it once there is some.
-                    if space.is_full() {
-                        continue;
-                    }
-                    let aspects = believable(inner, peer, &space, broadcast.aspects);
-                    ingest.push(&space.store, aspects);
-                }
-                Ok(Some(other)) => {
-                    inner.fault(peer, &format!("a {} on a broadcast stream", other.kind()));
-                    open = false;
-                }
+                Ok(Some(message)) => open = take(inner, peer, message, &mut ingest).await,
                 Err(FrameError::Wire(error)) => {
                     inner.fault(peer, &error.to_string());
                     open = false;
@@ -140,10 +162,14 @@ pub(crate) async fn receive(inner: &Inner, peer: &Arc<Peer>, mut reader: FrameRe
                 Ok(None) | Err(FrameError::Lost(_)) => open = false,
             },
             result = ingest.next() => match result {
-                Ok(stored) if stored.new.is_empty() => {}
                 Ok(stored) => {
-                    push(inner, stored.space, &stored.new, Some(peer));
-                    inner.stored(stored.space, stored.new_keys(), Source::Broadcast(peer.id));
+                    let Some(space) = inner.space(&stored.space) else { continue };
+                    let again = stored.count - stored.new.len();
+                    space.swarm(inner, &stored.new, |swarm, now| {
+                        swarm.pushed(now, peer.id, stored.new.len(), again);
+                    });
+                    let source = Source::Broadcast(peer.id);
+                    inner.stored(&space, &stored.new, source);
                 }
                 Err(error) => {
                     inner.not_stored(&error);
@@ -152,6 +178,112 @@ pub(crate) async fn receive(inner: &Inner, peer: &Arc<Peer>, mut reader: FrameRe
             }
         }
     }
+}
+
+/// Takes one message of a broadcast stream; false where it has no place there.
+async fn take(inner: &Arc<Inner>, peer: &Arc<Peer>, message: Message, ingest: &mut Ingest) -> bool {
+    let number = match &message {
+        Message::AspectBroadcast(AspectBroadcast { space, .. })
+        | Message::Announce(Announce { space, .. })
+        | Message::Graft(Graft { space, .. })
+        | Message::Prune(Prune { space })
+        | Message::Receipt(Receipt { space, .. }) => *space,
+        other => {
+            inner.fault(peer, &format!("a {} on a broadcast stream", other.kind()));
+            return false;
+        }
+    };
+    // We may have left it while this was on its way.
+    let Some(space) = inner.space_numbered(number) else { return true };
+    // Only who has proven to be in the space may add to it.
+    if peer.shared(&space.id()).await.is_none() {
+        inner.fault(peer, "a broadcast into a space that it is not in");
+        return false;
+    }
+    let result = match message {
+        // Without room nothing is taken; gossip brings it once there is some.
+        Message::AspectBroadcast(_) if space.is_full() => Ok(()),
+        Message::AspectBroadcast(broadcast) => {
+            let aspects = believable(inner, peer, &space, broadcast.aspects);
+            ingest.push(&space.store, aspects);
+            Ok(())
+        }
+        Message::Announce(announce) => announced(inner, peer, &space, announce).await,
+        Message::Graft(graft) => grafted(inner, peer, &space, graft.keys).await,
+        Message::Prune(_) => {
+            space.swarm(inner, &[], |swarm, _| swarm.pruned(&peer.id));
+            Ok(())
+        }
+        Message::Receipt(receipt) => {
+            space.swarm(inner, &[], |swarm, now| swarm.receipt(now, peer.id, &receipt.keys));
+            Ok(())
+        }
+        _ => Ok(()),
+    };
+    if let Err(error) = result {
+        tracing::error!(%error, "what a peer told or asked for could not be looked up");
+    }
+    true
+}
+
+/// A peer says that it holds these.
+async fn announced(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    space: &Arc<SpaceState>,
+    announce: Announce,
+) -> Result<(), StoreError> {
+    let Announce { mut keys, receipt, .. } = announce;
+    let arcs = space.store.held().union(&space.store.target());
+    keys.retain(|key| arcs.contains(key.location));
+    let store = space.store.clone();
+    let (keys, lacking) = blocking(move || {
+        let lacking = store.lacks(&keys)?;
+        Ok::<_, StoreError>((keys, lacking))
+    })
+    .await?;
+    let full = space.is_full();
+    space.swarm(inner, &[], |swarm, now| {
+        if receipt {
+            let held = keys.into_iter().filter(|key| lacking.binary_search(key).is_err());
+            swarm.receipt_wanted(now, peer.id, held.collect(), &lacking);
+        }
+        if !full {
+            swarm.announced(now, peer.id, lacking);
+        }
+    });
+    Ok(())
+}
+
+/// A peer asks for these, and to be pushed what is new.
+async fn grafted(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    space: &Arc<SpaceState>,
+    keys: Vec<AspectKey>,
+) -> Result<(), StoreError> {
+    space.swarm(inner, &[], |swarm, _| swarm.grafted(&peer.id));
+    push(inner, peer, space, keys).await
+}
+
+/// Reads aspects and queues them for a peer.
+pub(crate) async fn push(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    space: &Arc<SpaceState>,
+    keys: Vec<AspectKey>,
+) -> Result<(), StoreError> {
+    for keys in keys.chunks(PAGE_KEYS / 16) {
+        let (store, keys) = (space.store.clone(), keys.to_vec());
+        let found = blocking(move || store.get_many(&keys)).await?;
+        for aspect in found.into_iter().flatten() {
+            if !peer.pushes.push(space.id(), Push::Aspect(aspect)) {
+                space.swarm(inner, &[], |swarm, now| swarm.heard(now, &peer.id, false));
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Those that this node holds or fills, with signatures that hold.

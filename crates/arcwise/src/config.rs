@@ -16,10 +16,16 @@ pub struct Config {
     /// Relay servers that carry traffic where no direct path can be found. None by default: then
     /// the node contacts nobody but the peers it was told of.
     pub relays: Vec<RelayUrl>,
-    /// How often a connected peer is asked for news although nothing went wrong; some jitter is
-    /// added. Shorter heals what a lost push left sooner and costs more idle traffic. The default,
-    /// 30 s, is a guess.
+    /// How often a connected peer is asked for news at the least, while nothing happens; some jitter is
+    /// added. Where something was stored it is asked within a second. Shorter costs more idle traffic.
+    /// The default, 5 min, is a guess.
     pub gossip_interval: Duration,
+    /// Whether what is new is pushed to peers at once, and announced to them. Without it only gossip
+    /// brings it to them: later, and with less traffic.
+    pub push: bool,
+    /// Whether this node compares with peers by itself. Without it only what is pushed arrives: for
+    /// measurements.
+    pub pull: bool,
     /// The store's own settings.
     pub store: arcwise_store::Options,
 }
@@ -31,7 +37,9 @@ impl Config {
             folder: folder.into(),
             listen: Vec::new(),
             relays: Vec::new(),
-            gossip_interval: Duration::from_secs(30),
+            gossip_interval: Duration::from_secs(300),
+            push: true,
+            pull: true,
             store: arcwise_store::Options::default(),
         }
     }

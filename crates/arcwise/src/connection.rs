@@ -8,7 +8,7 @@ use std::{
 
 use arcwise_proto::{
     NodeId, SpaceId,
-    session::{Binding, Control, ControlOutput, Digest, Fault, Flow},
+    session::{Binding, Control, ControlOutput, Digest, Fault},
     wire::{ErrorCode, Message},
 };
 use iroh::endpoint::{Connection, ConnectionError, RecvStream, SendStream, Side, VarInt};
@@ -18,13 +18,12 @@ use tokio::{
 };
 
 use crate::{
-    SyncOptions, broadcast,
+    audit, broadcast,
     event::Event,
-    fill,
     frame::{self, FrameError, FrameReader, FrameWriter},
-    gossip::{self, Purpose},
+    gossip,
     node::Inner,
-    peer::{Met, Peer, PingRequest},
+    peer::{ControlRequest, Met, Peer, PingRequest},
     request,
     space::SpaceState,
 };
@@ -41,16 +40,6 @@ const HELLO: Duration = Duration::from_secs(10);
 /// How long a broken control stream waits for the connection to say why it ended.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// First wait after a failed session; doubled up to the gossip interval.
-const RETRY: Duration = Duration::from_millis(500);
-
-/// A ping that tells what is held waits until nothing was stored for about this long: most of what is
-/// on its way has arrived then. A guess.
-const STILL: Duration = Duration::from_millis(300);
-
-/// And not longer than this, where storing goes on. A guess.
-const STIRRING: Duration = Duration::from_secs(2);
-
 /// Application error codes of a closed connection.
 pub(crate) mod close {
     /// The node shuts down.
@@ -61,25 +50,32 @@ pub(crate) mod close {
     pub(crate) const PROTOCOL: u32 = 2;
     /// No room for more peers.
     pub(crate) const FULL: u32 = 3;
+    /// The other side does not need the connection any more.
+    pub(crate) const SPARE: u32 = 4;
 }
 
 /// Serves a connection until it ends. Both sides run the same, but for who opens the control stream.
 pub(crate) async fn run(inner: &Arc<Inner>, conn: Connection) {
-    let (pings, pinged) = mpsc::channel(8);
+    let (requests, requested) = mpsc::unbounded_channel();
     let gone = inner.stop.child_token();
-    let peer = Arc::new(Peer::new(conn.clone(), inner.frames.clone(), pings, gone));
+    let peer = Arc::new(Peer::new(conn.clone(), inner.frames.clone(), requests, gone));
     let result = tokio::select! {
-        result = control(inner, &peer, pinged) => result,
+        result = control(inner, &peer, requested) => result,
         error = conn.closed() => Err(FrameError::Lost(reason(&error))),
         () = inner.stop.cancelled() => Ok(()),
         // Another connection with this peer has taken the place of this one.
         () = peer.gone.cancelled() => Ok(()),
+        () = peer.spare.cancelled() => Ok(()),
     };
     peer.gone.cancel();
     let why = match &result {
         Ok(()) if inner.stop.is_cancelled() => {
             conn.close(VarInt::from_u32(close::SHUTDOWN), b"shutting down");
             "this node is shutting down".to_owned()
+        }
+        Ok(()) if peer.spare.is_cancelled() => {
+            conn.close(VarInt::from_u32(close::SPARE), b"connected to enough others");
+            "this node is connected to enough others".to_owned()
         }
         Ok(()) => {
             conn.close(VarInt::from_u32(close::DUPLICATE), b"another connection is in use");
@@ -123,7 +119,7 @@ fn lost(error: impl ToString) -> FrameError {
 async fn control(
     inner: &Arc<Inner>,
     peer: &Arc<Peer>,
-    mut pinged: mpsc::Receiver<PingRequest>,
+    mut requested: mpsc::UnboundedReceiver<ControlRequest>,
 ) -> Result<(), FrameError> {
     let conn = &peer.conn;
     let mut secret = [0; 32];
@@ -150,7 +146,7 @@ async fn control(
     let deadline = Instant::now() + HELLO;
     // Pings that were not answered yet.
     let mut waiting: BTreeMap<[u8; 8], PingRequest> = BTreeMap::new();
-    let mut gossiping: BTreeSet<SpaceId> = BTreeSet::new();
+    let mut shared: BTreeSet<SpaceId> = BTreeSet::new();
     loop {
         while let Some(output) = control.poll_output() {
             match output {
@@ -166,18 +162,34 @@ async fn control(
                     start(inner, peer);
                 }
                 ControlOutput::Shared(id, theirs) => {
-                    peer.spaces.send_modify(|spaces| drop(spaces.insert(id, theirs)));
-                    if gossiping.insert(id) {
+                    peer.spaces.send_modify(|spaces| drop(spaces.insert(id, theirs.clone())));
+                    let Some(space) = inner.space(&id) else { continue };
+                    if shared.insert(id) {
                         inner.emit(Event::SpaceShared { peer: peer.id, space: id });
-                        // Not before: strangers are not dialled.
+                        // Not before: strangers are not remembered.
                         inner.remember(peer);
-                        let (inner, peer) = (inner.clone(), peer.clone());
-                        inner.clone().spawn(async move { gossip_with(inner, peer, id).await });
+                        space.swarm(inner, &[], |swarm, now| {
+                            swarm.met(now, peer.id, peer.dialer, theirs);
+                            swarm.linked(&peer.id, peer.round_trip());
+                        });
+                    } else {
+                        space.swarm(inner, &[], |swarm, now| swarm.told(now, &peer.id, theirs));
                     }
                 }
                 ControlOutput::Left(id) => {
                     peer.spaces.send_modify(|spaces| drop(spaces.remove(&id)));
-                    gossiping.remove(&id);
+                    shared.remove(&id);
+                    if let Some(space) = inner.space(&id) {
+                        space.swarm(inner, &[], |swarm, now| swarm.gone(now, &peer.id));
+                    }
+                }
+                ControlOutput::Peers(id, infos) => {
+                    let Some(space) = inner.space(&id) else { continue };
+                    let heard =
+                        space.swarm(inner, &[], |swarm, now| swarm.heard_of(now, peer.id, infos));
+                    if let Err(error) = heard {
+                        inner.fault(peer, &error.to_string());
+                    }
                 }
                 ControlOutput::Ended(error) => return Err(lost(error)),
                 ControlOutput::Compare { nonce, digests } => {
@@ -201,7 +213,14 @@ async fn control(
                 }
                 None => return Err(lost("the peer ended the control stream")),
             },
-            Some(request) = pinged.recv() => {
+            Some(request) = requested.recv() => {
+                let request = match request {
+                    ControlRequest::Ping(request) => request,
+                    ControlRequest::Peers(space, peers) => {
+                        control.tell(&space, peers);
+                        continue;
+                    }
+                };
                 // Who asked may not be waiting any more.
                 waiting.retain(|_, request| !request.answer.is_closed());
                 let mut nonce = [0; 8];
@@ -234,7 +253,7 @@ async fn control(
 /// Compares what the peer has told of with what is held here; gives the spaces in which it is not the
 /// same, and sees to it that these are compared in a session.
 async fn compare(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     peer: &Peer,
     nonce: [u8; 8],
     digests: Vec<(SpaceId, Digest)>,
@@ -243,13 +262,14 @@ async fn compare(
     for (id, digest) in digests {
         let (Some(space), Some(theirs)) = (inner.space(&id), peer.space(&id)) else { continue };
         match space.digest(&theirs, nonce).await {
-            Ok(ours) if ours == digest => {
-                peer.holds_the_same(&space);
-                peer.slot(id).told.notify_one();
-            }
-            Ok(_) => {
-                differing.push(id);
-                peer.slot(id).nudge.notify_one();
+            Ok(ours) => {
+                let same = ours == digest;
+                if same {
+                    peer.holds_the_same(&space);
+                } else {
+                    differing.push(id);
+                }
+                space.swarm(inner, &[], |swarm, now| swarm.heard(now, &peer.id, same));
             }
             Err(error) => tracing::error!(%error, "what is held cannot be compared"),
         }
@@ -325,6 +345,10 @@ async fn serve(inner: &Arc<Inner>, peer: &Arc<Peer>, send: SendStream, recv: Rec
         Ok(Ok(Message::Query(query))) => {
             request::answer_query(inner, peer, query, &mut writer).await
         }
+        Ok(Ok(Message::FindPeers(find))) => {
+            request::answer_find(inner, peer, find, &mut writer).await
+        }
+        Ok(Ok(Message::Audit(audit))) => audit::answer(inner, peer, audit, &mut writer).await,
         Ok(Ok(Message::Direct(message))) => tokio::select! {
             result = request::answer_direct(inner, peer, message, &mut writer) => result,
             () = peer.gone.cancelled() => return,
@@ -348,130 +372,13 @@ async fn serve(inner: &Arc<Inner>, peer: &Arc<Peer>, send: SendStream, recv: Rec
     writer.finish();
 }
 
-/// Keeps one space in sync with one peer: fetches what this node fills and the peer has, compares in a
-/// session at once where we dialled, and whenever it is known that something differs. Whether that is
-/// so, pings tell: soon after something was stored, and now and then.
-async fn gossip_with(inner: Arc<Inner>, peer: Arc<Peer>, id: SpaceId) {
-    let Some(space) = inner.space(&id) else { return };
-    let slot = peer.slot(id);
-    let interval = inner.gossip_interval;
-    let mut changes = space.changes.subscribe();
-    let mut theirs = peer.spaces.subscribe();
-    let mut retry = RETRY;
-    // Both would find the same, so only one begins.
-    let mut session = peer.dialer.then(Instant::now);
-    let mut ping = Instant::now() + jitter(interval);
-    // Not later than this, however much is being stored.
-    let mut ping_by = None;
-    // One of both has no room, and the other has given what it could.
-    let mut settled = false;
-    loop {
-        let Some(known) = peer.space(&id) else { return };
-        if fill::wants(&peer, &space) {
-            let whole = tokio::select! {
-                whole = fill::fill_from(&inner, &peer, &space) => whole,
-                () = peer.gone.cancelled() => return,
-            };
-            // What it could not give is compared with the rest.
-            session = (!whole).then(Instant::now);
-            if whole {
-                ping = Instant::now() + jitter(STILL);
-            }
-        } else if session.is_some() && fill::is_wanted(&space, &known) {
-            // It fetches what it lacks by itself, perhaps from others too, and then compares.
-            session = None;
-        }
-        let now = tokio::select! {
-            () = at(session) => true,
-            // After a failure not before its time, whatever the peer says.
-            () = slot.nudge.notified(), if session.is_none() && !settled => true,
-            () = tokio::time::sleep_until(ping), if session.is_none() && !settled => false,
-            () = slot.told.notified() => {
-                ping = Instant::now() + jitter(interval);
-                ping_by = None;
-                continue;
-            }
-            Ok(()) = changes.changed() => {
-                let by = *ping_by.get_or_insert(Instant::now() + STIRRING);
-                ping = by.min(Instant::now() + jitter(STILL));
-                settled = false;
-                continue;
-            }
-            changed = theirs.changed() => match changed {
-                Ok(()) => {
-                    settled &= peer.space(&id).as_ref() == Some(&known);
-                    continue;
-                }
-                Err(_) => return,
-            },
-            () = peer.gone.cancelled() => return,
-        };
-        ping_by = None;
-        ping = Instant::now() + jitter(interval);
-        let work = async {
-            if now {
-                let compare = Purpose::Compare(SyncOptions::default());
-                return gossip::open(&inner, &peer, &space, compare).await.map(Some);
-            }
-            // During a session it cannot be the same.
-            if slot.is_taken() {
-                return Ok(None);
-            }
-            if same(&peer, &space).await {
-                peer.holds_the_same(&space);
-            }
-            Ok(None)
-        };
-        let done = tokio::select! {
-            done = work => done,
-            () = peer.gone.cancelled() => return,
-        };
-        match done {
-            Ok(None) => {}
-            Ok(Some(report)) if report.in_sync() => {
-                retry = RETRY;
-                session = None;
-                if report.fetched + report.sent > 0 {
-                    // Whether it is the same now.
-                    ping = Instant::now() + jitter(STILL);
-                } else {
-                    settled = report.flow != Flow::Both;
-                }
-            }
-            Err(crate::SyncError::NotShared) => return,
-            Err(crate::SyncError::NoRoom) => (session, settled) = (None, true),
-            _ => {
-                session = Some(Instant::now() + jitter(retry));
-                retry = (retry * 2).min(interval);
-            }
-        }
-    }
-}
-
-async fn at(when: Option<Instant>) {
-    match when {
-        Some(when) => tokio::time::sleep_until(when).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Tells the peer what is held here, and hears whether it holds the same; where not, it sees to a
-/// session. False also where no answer comes.
-async fn same(peer: &Peer, space: &Arc<SpaceState>) -> bool {
+/// session as well. `None` where no answer comes.
+pub(crate) async fn same(peer: &Peer, space: &Arc<SpaceState>) -> Option<bool> {
     let (answer, answered) = oneshot::channel();
     let request = PingRequest { space: Some(space.clone()), answer };
-    if peer.pings.send(request).await.is_err() {
-        return false;
-    }
-    timeout(HELLO, answered).await.is_ok_and(|answer| answer.unwrap_or(false))
-}
-
-/// Three quarters to five quarters of it, so that nodes do not fall into step.
-pub(crate) fn jitter(wait: Duration) -> Duration {
-    let mut random = [0; 2];
-    // Without randomness there is no jitter, and nothing else changes.
-    let _ = getrandom::fill(&mut random);
-    wait.mul_f64(0.75 + f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX) / 2.0)
+    peer.control.send(ControlRequest::Ping(request)).ok()?;
+    timeout(HELLO, answered).await.ok()?.ok()
 }
 
 /// The same peer connected twice: which connection to keep.

@@ -1,22 +1,21 @@
-//! Keeping the connections to the peers that the node knows.
+//! Connecting to peers. Whom and when is decided by the spaces' swarms.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
-use arcwise_proto::NodeId;
+use arcwise_proto::{NodeId, SpaceId, swarm::Address};
 use iroh::{EndpointAddr, EndpointId, RelayUrl, TransportAddr};
-use tokio::{sync::Notify, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
-    connection::{self, ALPN, jitter},
+    RequestError,
+    connection::{self, ALPN},
+    ingest::blocking,
     node::{Inner, UnreachablePeer},
     peer::{Peer, lock},
 };
 
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
-
-/// First and longest wait between attempts.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
 /// Addresses remembered for one peer, at most; the newest go first.
 const MAX_ADDRESSES: usize = 8;
@@ -95,11 +94,10 @@ impl PeerRecord {
 }
 
 impl Inner {
-    /// Every peer that the store knows is dialled.
-    pub(crate) fn dial_known(self: &Arc<Self>) -> Result<(), arcwise_store::StoreError> {
+    /// Every peer that the store knows may be asked who is there.
+    pub(crate) fn load_known(&self) -> Result<(), arcwise_store::StoreError> {
         for (id, record) in self.store.peers()? {
             lock(&self.known).insert(id, PeerRecord::decode(&record));
-            self.dial(id);
         }
         Ok(())
     }
@@ -131,79 +129,118 @@ impl Inner {
         let (inner, id) = (self.clone(), peer.id);
         let record = PeerRecord { addresses: peer.addresses(), failure: None };
         self.spawn(async move {
-            let learnt = crate::ingest::blocking({
-                let inner = inner.clone();
-                move || inner.learn(id, record)
-            });
-            match learnt.await {
-                Ok(()) => inner.dial(id),
-                Err(error) => tracing::error!(%error, "a peer's address was not remembered"),
+            if let Err(error) = blocking(move || inner.learn(id, record)).await {
+                tracing::error!(%error, "a peer's address was not remembered");
             }
         });
     }
 
-    fn not_reached(&self, id: NodeId, failure: String) {
-        tracing::debug!(peer = %id.short(), failure, "dialling failed");
-        if let Some(record) = lock(&self.known).get_mut(&id) {
-            record.failure = Some(failure);
+    /// Where a peer may be reached, by all that is known: what has worked first.
+    fn addresses(&self, id: &NodeId, at: &[Address]) -> Vec<TransportAddr> {
+        let known = lock(&self.known).get(id).cloned().unwrap_or_default();
+        let mut said = at.to_vec();
+        for space in &*lock(&self.spaces) {
+            said.extend_from_slice(lock(&space.swarm).addresses_of(id));
         }
+        let said = said.iter().filter_map(|address| match address {
+            Address::Ip(address) => Some(TransportAddr::Ip(*address)),
+            Address::Relay(url) => url.parse().ok().map(TransportAddr::Relay),
+        });
+        let mut seen = BTreeSet::new();
+        let all = known.addresses.into_iter().chain(said);
+        all.filter(|address| seen.insert(address.clone())).collect()
     }
 
-    /// Sees to it that a connection to the peer is kept; tries at once where one is being waited
-    /// for.
+    /// Makes one attempt to connect, unless there is a connection or one is under way.
     pub(crate) fn dial(self: &Arc<Self>, id: NodeId) {
-        let mut dialing = lock(&self.dialing);
-        if let Some(hurry) = dialing.get(&id) {
-            hurry.notify_one();
+        self.dial_at(id, &[]);
+    }
+
+    /// As [`Inner::dial`], maybe at these addresses.
+    fn dial_at(self: &Arc<Self>, id: NodeId, at: &[Address]) {
+        if self.peer(&id).is_some() {
             return;
         }
-        let hurry = Arc::new(Notify::new());
-        dialing.insert(id, hurry.clone());
+        if !self.dialing.send_if_modified(|dialing| dialing.insert(id)) {
+            return;
+        }
+        let addresses = self.addresses(&id, at);
         let inner = self.clone();
         self.spawn(async move {
             let stop = inner.stop.clone();
-            stop.run_until_cancelled(keep(inner, id, hurry)).await;
+            let result = stop.run_until_cancelled(inner.attempt(id, addresses)).await;
+            if let Some(Err(failure)) = result {
+                inner.not_reached(&id, failure);
+            }
+            inner.dialed(&id);
         });
     }
-}
 
-async fn keep(inner: Arc<Inner>, id: NodeId, hurry: Arc<Notify>) {
-    let Ok(key) = EndpointId::from_bytes(id.as_bytes()) else {
-        tracing::warn!(peer = %id.short(), "the id of a known peer is no public key");
-        return;
-    };
-    let mut connected = inner.connected.subscribe();
-    let mut wait = Duration::ZERO;
-    loop {
-        // Wakes without a change too, so the state is looked at again below.
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = hurry.notified() => wait = Duration::ZERO,
-        }
-        if inner.peer(&id).is_some() {
-            let _ = connected.wait_for(|connected| !connected.contains(&id)).await;
-            // Both sides see the end at the same moment: not both dial at once.
-            wait = jitter(RETRY.0 / 5);
-            continue;
-        }
-        let record = lock(&inner.known).get(&id).cloned().unwrap_or_default();
-        let address = EndpointAddr::from_parts(key, record.addresses);
-        let permit = inner.dials.acquire().await;
-        let result = timeout(ATTEMPT, inner.endpoint.connect(address, ALPN)).await;
+    /// An attempt has led to something, or to nothing.
+    pub(crate) fn dialed(&self, id: &NodeId) {
+        self.dialing.send_if_modified(|dialing| dialing.remove(id));
+    }
+
+    async fn attempt(
+        self: &Arc<Self>,
+        id: NodeId,
+        addresses: Vec<TransportAddr>,
+    ) -> Result<(), String> {
+        let key = EndpointId::from_bytes(id.as_bytes())
+            .map_err(|_| "its id is no public key".to_owned())?;
+        let address = EndpointAddr::from_parts(key, addresses);
+        let permit = self.dials.acquire().await;
+        let result = timeout(ATTEMPT, self.endpoint.connect(address, ALPN)).await;
         drop(permit);
-        match result {
-            Ok(Ok(conn)) => {
-                wait = RETRY.0;
-                if let Some(record) = lock(&inner.known).get_mut(&id) {
-                    record.failure = None;
-                }
-                connection::run(&inner, conn).await;
-                continue;
-            }
-            Ok(Err(error)) => inner.not_reached(id, format!("{error:#}")),
-            Err(_) => inner.not_reached(id, format!("no answer within {} s", ATTEMPT.as_secs())),
+        let conn = result
+            .map_err(|_| format!("no answer within {} s", ATTEMPT.as_secs()))?
+            .map_err(|error| format!("{error:#}"))?;
+        if let Some(record) = lock(&self.known).get_mut(&id) {
+            record.failure = None;
         }
-        wait = jitter((wait * 2).clamp(RETRY.0, RETRY.1));
+        connection::run(self, conn).await;
+        Ok(())
+    }
+
+    fn not_reached(self: &Arc<Self>, id: &NodeId, failure: String) {
+        tracing::debug!(peer = %id.short(), failure, "dialling failed");
+        if let Some(record) = lock(&self.known).get_mut(id) {
+            record.failure = Some(failure);
+        }
+        let spaces = lock(&self.spaces).clone();
+        for space in spaces {
+            space.swarm(self, &[], |swarm, now| swarm.unreachable(now, id));
+        }
+    }
+
+    /// A space has no more use for the connection with a peer. Only who dialled ends it, and only where
+    /// no other space has.
+    pub(crate) fn let_go(&self, id: &NodeId) {
+        let Some(peer) = self.peer(id).filter(|peer| peer.dialer) else { return };
+        let wanted = lock(&self.spaces).iter().any(|space| lock(&space.swarm).wants(id));
+        if !wanted {
+            peer.spare.cancel();
+        }
+    }
+
+    /// A peer in a space, connected or to be connected now, maybe at these addresses.
+    ///
+    /// # Errors
+    /// [`RequestError::NotConnected`] where it cannot be reached, [`RequestError::NotShared`] where it is
+    /// not in the space.
+    pub(crate) async fn connect(
+        self: &Arc<Self>,
+        id: &NodeId,
+        space: &SpaceId,
+        at: &[Address],
+    ) -> Result<Arc<Peer>, RequestError> {
+        let mut dialing = self.dialing.subscribe();
+        self.dial_at(*id, at);
+        // Ends with the node at the latest.
+        let _ = dialing.wait_for(|dialing| !dialing.contains(id)).await;
+        let peer = self.peer(id).ok_or(RequestError::NotConnected)?;
+        peer.shared(space).await.ok_or(RequestError::NotShared)?;
+        Ok(peer)
     }
 }
 

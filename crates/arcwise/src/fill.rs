@@ -11,8 +11,8 @@ use std::{
 
 use arcwise_proto::{
     ArcSet, NodeId,
-    session::{PeerSpace, shared_arcs},
-    swarm::{Fill, Next, PieceId},
+    session::shared_arcs,
+    swarm::{Next, PieceId},
 };
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,6 @@ const MUCH: u64 = 256;
 /// What of a space is coming, and from whom, so that nothing comes twice.
 #[derive(Default)]
 pub(crate) struct Intake {
-    fill: Mutex<Fill>,
     /// To end the fetching of pieces.
     lost: Mutex<BTreeMap<PieceId, CancellationToken>>,
     /// Of what is compared as a whole, who brings much; and when something of that came last.
@@ -56,7 +55,7 @@ pub(crate) struct Lease {
 
 impl Lease {
     pub(crate) fn moved(&self) {
-        lock(&self.space.intake.fill).moved(self.inner.now(), self.id);
+        lock(&self.space.swarm).fill().moved(self.inner.now(), self.id);
     }
 }
 
@@ -64,7 +63,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let intake = &self.space.intake;
         let complete = self.complete.load(Ordering::Relaxed);
-        lock(&intake.fill).ended(self.inner.now(), self.id, complete);
+        lock(&self.space.swarm).fill().ended(self.inner.now(), self.id, complete);
         lock(&intake.lost).remove(&self.id);
         intake.ended.notify_waiters();
     }
@@ -96,13 +95,10 @@ impl Drop for Bringing {
 /// Whether this peer has something that is to be filled.
 pub(crate) fn wants(peer: &Peer, space: &SpaceState) -> bool {
     let Some(theirs) = peer.space(&space.id()) else { return false };
-    !space.is_full() && lock(&space.intake.fill).wants(peer.id, &space.local(), &theirs)
-}
-
-/// Whether a peer is going to fetch from here what it lacks.
-pub(crate) fn is_wanted(space: &SpaceState, theirs: &PeerSpace) -> bool {
-    let lacks = theirs.target.difference(&theirs.store);
-    !theirs.full && !lacks.intersect(&space.store.held()).is_empty()
+    !space.is_full() && {
+        let ours = space.local();
+        lock(&space.swarm).fill().wants(peer.id, &ours, &theirs)
+    }
 }
 
 /// Fetches from this peer what is to be filled, together with others who do the same, until it has
@@ -128,7 +124,7 @@ async fn one_by_one(inner: &Arc<Inner>, peer: &Arc<Peer>, space: &Arc<SpaceState
             return whole;
         };
         let ours = space.local();
-        let next = lock(&intake.fill).next(inner.now(), peer.id, &ours, &theirs);
+        let next = lock(&space.swarm).fill().next(inner.now(), peer.id, &ours, &theirs);
         match next {
             Next::Nothing => return whole,
             Next::Wait(until) => tokio::select! {
@@ -184,7 +180,7 @@ impl SpaceState {
         if !much || self.is_full() {
             return Ok(None);
         }
-        if lock(&self.intake.fill).is_active() {
+        if lock(&self.swarm).fill().is_active() {
             return Err(STALL);
         }
         let mut bringer = lock(&self.intake.bringer);
@@ -199,8 +195,9 @@ impl SpaceState {
     }
 }
 
-/// The connection with this peer has ended.
-pub(crate) fn gone(space: &SpaceState, peer: &NodeId) {
-    lock(&space.intake.fill).gone(peer);
-    space.intake.ended.notify_waiters();
+impl Intake {
+    /// Something has ended.
+    pub(crate) fn ended(&self) {
+        self.ended.notify_waiters();
+    }
 }

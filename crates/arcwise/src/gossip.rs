@@ -9,8 +9,8 @@ use arcwise_proto::{
     ArcSet, Aspect, AspectKey, SpaceId,
     limits::DATA_FRAME_TARGET,
     session::{
-        Constraints, Flow, Input, Output, Position, Report, Session, SessionError, Terms,
-        shared_arcs,
+        Constraints, Flow, Holdings, Input, Output, PeerSpace, Position, Report, Session,
+        SessionError, Terms, shared_arcs,
     },
     wire::{ArcRequest, AspectDataResponse, ErrorCode, ErrorMessage, Message},
 };
@@ -55,6 +55,8 @@ pub(crate) enum Purpose<'a> {
     Compare(SyncOptions),
     /// To fetch a piece of what is to be filled.
     Fill(&'a Lease),
+    /// To hand over what is held in these arcs.
+    Give(&'a ArcSet),
 }
 
 /// What a session keeps others from doing meanwhile.
@@ -100,7 +102,7 @@ pub(crate) async fn open(
     let slot = peer.slot(id);
     let options = match purpose {
         Purpose::Compare(options) => options,
-        Purpose::Fill(_) => SyncOptions::default(),
+        Purpose::Fill(_) | Purpose::Give(_) => SyncOptions::default(),
     };
     let mut lists = options.full;
     // Whether the peer does not know where the last session ended.
@@ -124,15 +126,23 @@ pub(crate) async fn open(
             Purpose::Fill(lease) => {
                 (lease.arcs.clone(), Hold { lease: Some(lease), ..Hold::default() })
             }
+            Purpose::Give(arcs) => {
+                let turn = Some(slot.open().await);
+                lists = lists || few_in(space, arcs, &theirs).await?;
+                (arcs.clone(), Hold { turn, ..Hold::default() })
+            }
         };
         let theirs = peer.space(&id).ok_or(SyncError::NotShared)?;
+        let giving = matches!(purpose, Purpose::Give(_));
         let flow = match (space.is_full(), theirs.full) {
+            (_, true) if giving => return Err(SyncError::PeerFull),
+            (_, false) if giving => Flow::ToBob,
             (false, false) if hold.turn.is_some() => Flow::Both,
             (false, _) => Flow::ToAlice,
             (true, false) => Flow::ToBob,
             (true, true) => return note(inner, peer, space, Err(SyncError::NoRoom), false),
         };
-        let piece = hold.turn.is_none();
+        let piece = giving || hold.turn.is_none();
         let bookmark = lock(&inner.bookmarks).get(&(peer.id, id)).cloned();
         // What an earlier session has shown is only of use to lists.
         let after = bookmark.filter(|mark| lists && !options.full && mark.arcs.covers(&arcs));
@@ -174,6 +184,19 @@ pub(crate) async fn open(
             result => return note(inner, peer, space, result, piece),
         }
     }
+}
+
+/// Whether so little is held in these arcs, compared with what the peer may hold there, that the two
+/// differ in about all of it: then a list of the little costs less.
+async fn few_in(
+    space: &Arc<SpaceState>,
+    arcs: &ArcSet,
+    theirs: &PeerSpace,
+) -> Result<bool, SyncError> {
+    let (state, within) = (space.clone(), arcs.clone());
+    let ours = blocking(move || state.store.snapshot().digest(&within, &[])).await?.count;
+    let part = arcs.intersect(&theirs.store).len() as f64 / theirs.store.len().max(1) as f64;
+    Ok((ours as f64) < theirs.count as f64 * part / 2.0)
 }
 
 /// What a session is to know beforehand.
@@ -358,9 +381,9 @@ fn note(
 
 /// A session has completed: remembers how far both are, and claims what is now held.
 async fn complete(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     peer: &Peer,
-    space: &SpaceState,
+    space: &Arc<SpaceState>,
     report: &Report,
     claims: u64,
 ) -> Result<(), StoreError> {
@@ -380,6 +403,7 @@ async fn complete(
         let (store, shown) = (space.store.clone(), report.arcs.intersect(&theirs));
         claimed = blocking(move || store.claim(&shown)).await?;
         if claimed {
+            space.told_local(inner);
             inner.emit(Event::ArcChanged { space: space.id() });
         }
     }
@@ -508,8 +532,7 @@ async fn drive(
                 },
                 result = ingest.next() => match result {
                     Ok(stored) => {
-                        let source = Source::Gossip(peer.id);
-                        inner.stored(stored.space, stored.new_keys(), source);
+                        inner.stored(space, &stored.new, Source::Gossip(peer.id));
                         break Input::Stored(stored.count);
                     }
                     Err(error) => {

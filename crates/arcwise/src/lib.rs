@@ -27,6 +27,7 @@
 //! single-threaded one; the disk is used on tokio's threads for blocking work.
 
 mod archive;
+mod audit;
 mod broadcast;
 mod config;
 mod connection;
@@ -34,14 +35,18 @@ mod dial;
 mod error;
 mod event;
 mod fill;
+mod find;
 mod frame;
 mod gossip;
 mod identity;
 mod ingest;
 mod node;
+mod options;
 mod peer;
+mod records;
 mod request;
 mod space;
+mod swarm;
 mod ticket;
 mod upkeep;
 
@@ -51,15 +56,18 @@ pub use arcwise_proto::{
     limits::{MAX_ASPECT_DATA, MAX_DIRECT},
     reconcile::exchange::{Method, Report as Comparison},
     session::{Flow, Report, Role},
+    swarm::Copies,
     wire::Kind,
 };
 pub use arcwise_store::{CheckReport, Damage, Limits, SpaceStats, StoreError, StoreStats};
 pub use config::Config;
 pub use error::{CreateError, JoinError, OpenError, RequestError, SyncError};
 pub use event::{Direction, Event, Frame, Source};
+pub use find::{Asked, Found};
 pub use iroh::RelayUrl;
 pub use node::{Node, NodeStatus, UnreachablePeer};
+pub use options::{ParseShareError, Share, SpaceOptions};
 pub use peer::{PeerSpaceStatus, PeerStatus};
 pub use request::DirectMessage;
-pub use space::{NewAspect, PublishError, Space, SpaceStatus, SyncOptions};
+pub use space::{NewAspect, PublishError, Published, Space, SpaceStatus, SyncOptions};
 pub use ticket::{Ticket, TicketError};

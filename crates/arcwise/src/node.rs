@@ -12,7 +12,11 @@ use std::{
     time::Duration,
 };
 
-use arcwise_proto::{ArcSet, AspectKey, AuthorKey, NodeId, SpaceId, Time, session::LocalSpace};
+use arcwise_proto::{
+    ArcSet, Aspect, AspectKey, AuthorKey, NodeId, SpaceId, Time,
+    session::LocalSpace,
+    swarm::{Address, Arrival, Copies, Settings, Swarm},
+};
 use arcwise_store::{CheckReport, Limits, Store, StoreError, StoreStats};
 use iroh::{
     Endpoint, RelayMode, RelayUrl, SecretKey,
@@ -28,18 +32,19 @@ use tokio_util::{
 };
 
 use crate::{
-    Config, Event, Frame, PeerStatus, Space, SpaceStatus, Ticket,
+    Config, Event, Frame, PeerStatus, Share, Space, SpaceOptions, SpaceStatus, Ticket,
     connection::{self, ALPN, close, replaces},
     dial::PeerRecord,
     error::{CreateError, JoinError, OpenError, RequestError},
     event::Source,
-    fill,
     gossip::Bookmark,
     identity,
     ingest::blocking,
-    peer::{Peer, PingRequest, lock},
+    options,
+    peer::{ControlRequest, Peer, PingRequest, lock},
+    records,
     space::SpaceState,
-    upkeep,
+    swarm, upkeep,
 };
 
 /// Events that a slow receiver may fall behind before it loses some.
@@ -88,15 +93,14 @@ pub(crate) struct Inner {
     pub(crate) author: AuthorKey,
     pub(crate) store: Store,
     pub(crate) endpoint: Endpoint,
-    pub(crate) gossip_interval: Duration,
+    swarm: SwarmConfig,
     pub(crate) spaces: Mutex<Vec<Arc<SpaceState>>>,
     /// Moves on whenever there is something to tell every peer about the spaces.
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) peers: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
-    /// The keys of `peers`, to wait on.
-    pub(crate) connected: watch::Sender<BTreeSet<NodeId>>,
     pub(crate) known: Mutex<BTreeMap<NodeId, PeerRecord>>,
-    pub(crate) dialing: Mutex<BTreeMap<NodeId, Arc<Notify>>>,
+    /// To whom a connection is being made.
+    pub(crate) dialing: watch::Sender<BTreeSet<NodeId>>,
     pub(crate) dials: Semaphore,
     /// Wakes what tidies up.
     pub(crate) upkeep: Notify,
@@ -108,6 +112,14 @@ pub(crate) struct Inner {
     events: broadcast::Sender<Event>,
     tasks: TaskTracker,
     started: (Instant, Time),
+}
+
+/// What of the configuration the swarms of its spaces are told.
+#[derive(Clone, Copy)]
+struct SwarmConfig {
+    idle: Duration,
+    push: bool,
+    pull: bool,
 }
 
 /// How a node stands.
@@ -179,24 +191,22 @@ impl Node {
         })
         .await?;
         let endpoint = bind(&config, &store, SecretKey::from_bytes(&secret)).await?;
-        let spaces = store
-            .spaces()
-            .into_iter()
-            .zip(1..)
-            .map(|(store, number)| SpaceState::new(store, number));
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
             id: NodeId(*endpoint.id().as_bytes()),
             author: AuthorKey::from_bytes(&secret),
-            spaces: Mutex::new(spaces.collect()),
+            spaces: Mutex::default(),
             store,
             endpoint,
-            gossip_interval: config.gossip_interval,
+            swarm: SwarmConfig {
+                idle: config.gossip_interval,
+                push: config.push,
+                pull: config.pull,
+            },
             changes: watch::Sender::default(),
             peers: Mutex::default(),
-            connected: watch::Sender::default(),
             known: Mutex::default(),
-            dialing: Mutex::default(),
+            dialing: watch::Sender::default(),
             dials: Semaphore::new(MAX_HANDSHAKES),
             upkeep: Notify::new(),
             removed: AtomicU64::new(0),
@@ -207,13 +217,14 @@ impl Node {
             tasks: TaskTracker::new(),
             started: (Instant::now(), crate::space::wall_clock()),
         });
-        // Nothing that has expired is taken, from the beginning.
-        for space in &*lock(&inner.spaces) {
-            upkeep::expire(space);
+        inner.load_known()?;
+        for (space, number) in inner.store.spaces().into_iter().zip(1..) {
+            let (copies, share) = options::load(&inner.store, &space.id(), space.target())?;
+            inner.enter(space, number, copies, &share)?;
         }
         inner.spawn(upkeep::run(inner.clone()));
         inner.spawn(accept(inner.clone()));
-        inner.dial_known()?;
+        inner.spawn(watch_addresses(inner.clone()));
         Ok(Node { running: Running { inner, _guard: Arc::new(stop.drop_guard()) } })
     }
 
@@ -232,16 +243,20 @@ impl Node {
         self.running.frames.subscribe()
     }
 
-    /// Makes a new space, which this node holds in full. Its longest age is the space's for good, and
-    /// goes to others with the ticket; how many bytes it may hold here can be changed.
+    /// Makes a new space.
     ///
     /// # Errors
     /// See [`CreateError`].
-    pub async fn create_space(&self, name: &str, limits: Limits) -> Result<Space, CreateError> {
+    pub async fn create_space(
+        &self,
+        name: &str,
+        options: impl Into<SpaceOptions>,
+    ) -> Result<Space, CreateError> {
         let mut id = [0; 32];
         getrandom::fill(&mut id).map_err(|error| CreateError::Random(error.to_string()))?;
-        let (target, held) = (ArcSet::full(), ArcSet::full());
-        Ok(self.add_space(SpaceId(id), name, target, held, limits).await?)
+        // Nobody else holds anything yet.
+        let held = ArcSet::full();
+        Ok(self.add_space(SpaceId(id), name, held, options.into()).await?)
     }
 
     /// Joins the space of a ticket and connects to the node that made it. A space that this node is
@@ -251,21 +266,30 @@ impl Node {
     /// See [`JoinError`]. Whether that node can be reached shows later: see
     /// [`Event::PeerConnected`].
     pub async fn join(&self, ticket: &Ticket) -> Result<Space, JoinError> {
+        self.join_with(ticket, Share::Auto).await
+    }
+
+    /// As [`Node::join`], and says which part of the ring this node is to hold.
+    ///
+    /// # Errors
+    /// See [`JoinError`].
+    pub async fn join_with(&self, ticket: &Ticket, share: Share) -> Result<Space, JoinError> {
         if ticket.node == self.id() {
             return Err(JoinError::OwnTicket);
         }
         let space = match self.space(&ticket.space) {
             Some(space) => space,
             None => {
-                let (target, held) = (ArcSet::full(), ArcSet::empty());
                 let limits = Limits { max_bytes: None, max_age: ticket.max_age };
-                self.add_space(ticket.space, &ticket.name, target, held, limits).await?
+                let options = SpaceOptions { limits, copies: ticket.copies, share };
+                self.add_space(ticket.space, &ticket.name, ArcSet::empty(), options).await?
             }
         };
         let record = PeerRecord::new(ticket.addresses.clone(), ticket.relays.clone());
         let (inner, peer) = (self.running.inner(), ticket.node);
         blocking(move || inner.learn(peer, record)).await?;
-        self.running.inner.dial(ticket.node);
+        let contact = |swarm: &mut Swarm, now| swarm.contact(now, ticket.node);
+        space.state.swarm(&self.running.inner, &[], contact);
         Ok(space)
     }
 
@@ -273,19 +297,20 @@ impl Node {
         &self,
         id: SpaceId,
         name: &str,
-        target: ArcSet,
         held: ArcSet,
-        limits: Limits,
+        options: SpaceOptions,
     ) -> Result<Space, StoreError> {
         let (inner, name) = (self.running.inner(), name.to_owned());
         let state = blocking(move || {
+            let SpaceOptions { limits, copies, share } = options;
+            // Where it is found out, nothing is aimed at before it is.
+            let target = share.arcs(&id, &inner.id).unwrap_or_else(|| held.clone());
+            let held = held.intersect(&target);
+            options::save(&inner.store, &id, copies, &share)?;
             let store = inner.store.create_space(&id, &name, target, held, limits)?;
-            let mut spaces = lock(&inner.spaces);
-            let number = spaces.iter().map(|space| space.number).max().unwrap_or(0) + 1;
-            let state = SpaceState::new(store, number);
-            upkeep::expire(&state);
-            spaces.push(state.clone());
-            Ok::<_, StoreError>(state)
+            let number =
+                lock(&inner.spaces).iter().map(|space| space.number).max().unwrap_or(0) + 1;
+            inner.enter(store, number, copies, &share)
         })
         .await?;
         self.running.spaces_changed();
@@ -302,6 +327,9 @@ impl Node {
         let (store, id) = (self.running.store.clone(), *id);
         blocking(move || store.delete_space(&id)).await?;
         lock(&self.running.spaces).retain(|space| space.id() != id);
+        space.left.cancel();
+        let store = self.running.store.clone();
+        blocking(move || options::forget(&store, &id)).await?;
         for peer in lock(&self.running.peers).values() {
             peer.spaces.send_modify(|spaces| drop(spaces.remove(&id)));
         }
@@ -327,16 +355,11 @@ impl Node {
     /// A ticket that lets others join a space through this node; `None` where it is not in it.
     pub fn ticket(&self, space: &SpaceId) -> Option<Ticket> {
         let space = self.space(space)?;
-        let address = self.running.endpoint.addr();
-        let mut addresses: Vec<SocketAddr> = self.listening();
-        addresses.retain(|address| !address.ip().is_unspecified());
-        addresses.extend(address.ip_addrs());
-        addresses.sort();
-        addresses.dedup();
-        let relays = address.relay_urls().cloned().collect();
+        let (addresses, relays) = self.running.own_addresses();
         let max_age = space.state.store.limits().max_age;
+        let copies = lock(&space.state.swarm).copies();
         let (node, name) = (self.id(), space.name());
-        Some(Ticket { space: space.id(), name, node, addresses, relays, max_age })
+        Some(Ticket { space: space.id(), name, node, addresses, relays, max_age, copies })
     }
 
     /// The UDP addresses this node listens on.
@@ -416,8 +439,10 @@ impl Node {
             space.claims.fetch_add(1, Ordering::Relaxed);
         }
         self.running.spaces_changed();
-        for space in &*lock(&self.running.spaces) {
-            space.changed();
+        let inner = self.running.inner();
+        let spaces = lock(&inner.spaces).clone();
+        for space in spaces {
+            space.changed(&inner);
         }
         Ok(given_up)
     }
@@ -434,7 +459,7 @@ impl Node {
         let start = Instant::now();
         let lost = || RequestError::Lost("it ended while waiting for a pong".to_owned());
         let request = PingRequest { space: None, answer };
-        peer.pings.send(request).await.map_err(|_| lost())?;
+        peer.control.send(ControlRequest::Ping(request)).map_err(|_| lost())?;
         let ponged = tokio::time::timeout(PATIENCE, ponged).await;
         ponged.map_err(|_| RequestError::Timeout(PATIENCE))?.map_err(|_| lost())?;
         Ok(start.elapsed())
@@ -473,14 +498,75 @@ impl Inner {
     }
 
     /// These have become durable, and were not held before.
-    pub(crate) fn stored(&self, space: SpaceId, keys: Vec<AspectKey>, source: Source) {
-        if keys.is_empty() {
+    pub(crate) fn stored(
+        self: &Arc<Self>,
+        space: &Arc<SpaceState>,
+        new: &[Aspect],
+        source: Source,
+    ) {
+        if new.is_empty() {
             return;
         }
-        if let Some(state) = self.space(&space) {
-            state.changed();
-        }
-        self.emit(Event::Stored { space, keys, source });
+        let keys: Vec<AspectKey> = new.iter().map(Aspect::key).collect();
+        let sequence = space.store.stats().position.count;
+        let arrival = match source {
+            Source::Local => Arrival::Authored,
+            Source::Broadcast(peer) => Arrival::Pushed(peer),
+            Source::Gossip(_) | Source::Import => Arrival::Fetched,
+        };
+        space.swarm(self, new, |swarm, now| swarm.stored(now, &keys, arrival, sequence));
+        self.emit(Event::Stored { space: space.id(), keys, source });
+    }
+
+    /// Takes part in a space from now on.
+    fn enter(
+        self: &Arc<Self>,
+        store: arcwise_store::Space,
+        number: u32,
+        copies: Copies,
+        share: &Share,
+    ) -> Result<Arc<SpaceState>, StoreError> {
+        let id = store.id();
+        let mut seed = [0; 8];
+        // Without it nodes may act at the same moment, and nothing else changes.
+        let _ = getrandom::fill(&mut seed);
+        let settings = Settings {
+            copies,
+            fixed: share.arcs(&id, &self.id),
+            idle: self.swarm.idle,
+            push: self.swarm.push,
+            pull: self.swarm.pull,
+            seed: u64::from_le_bytes(seed),
+        };
+        let swarm = Swarm::new(self.now(), self.author.clone(), id, settings);
+        let space = SpaceState::new(store, number, swarm);
+        // Nothing that has expired is taken, from the beginning.
+        upkeep::expire(&space);
+        lock(&self.spaces).push(space.clone());
+        let kept = records::load(&self.store, &id)?;
+        let local = space.local();
+        let outside = space.outside()?;
+        let contacts: Vec<NodeId> = lock(&self.known).keys().copied().collect();
+        space.swarm(self, &[], |swarm, now| {
+            swarm.set_local(now, local);
+            swarm.set_outside(now, outside);
+            kept.into_iter().for_each(|record| swarm.restore(now, record));
+            contacts.into_iter().for_each(|contact| swarm.contact(now, contact));
+            swarm.tick(now);
+        });
+        self.spawn(swarm::run(self.clone(), space.clone()));
+        Ok(space)
+    }
+
+    /// Where this node may be reached, as far as it knows.
+    pub(crate) fn own_addresses(&self) -> (Vec<SocketAddr>, Vec<RelayUrl>) {
+        let address = self.endpoint.addr();
+        let mut addresses = self.endpoint.bound_sockets();
+        addresses.retain(|address| !address.ip().is_unspecified());
+        addresses.extend(address.ip_addrs());
+        addresses.sort();
+        addresses.dedup();
+        (addresses, address.relay_urls().cloned().collect())
     }
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -513,20 +599,23 @@ impl Inner {
             old.gone.cancel();
         }
         peers.insert(peer.id, peer.clone());
-        self.connected.send_if_modified(|connected| connected.insert(peer.id));
+        drop(peers);
+        self.dialed(&peer.id);
         true
     }
 
     /// Takes a connection out; false where it was not the one in use.
-    pub(crate) fn unregister(&self, peer: &Arc<Peer>) -> bool {
+    pub(crate) fn unregister(self: &Arc<Self>, peer: &Arc<Peer>) -> bool {
         let mut peers = lock(&self.peers);
         let current = peers.get(&peer.id).is_some_and(|current| Arc::ptr_eq(current, peer));
         if current {
             peers.remove(&peer.id);
-            for space in &*lock(&self.spaces) {
-                fill::gone(space, &peer.id);
+            drop(peers);
+            let spaces = lock(&self.spaces).clone();
+            for space in spaces {
+                space.swarm(self, &[], |swarm, now| swarm.gone(now, &peer.id));
+                space.intake.ended();
             }
-            self.connected.send_if_modified(|connected| connected.remove(&peer.id));
         }
         current
     }
@@ -561,6 +650,25 @@ async fn accept(inner: Arc<Inner>) {
                 Err(error) => tracing::debug!(%error, "an incoming connection failed"),
             }
         });
+    }
+}
+
+/// Tells the swarms where this node may be reached, whenever that changes.
+async fn watch_addresses(inner: Arc<Inner>) {
+    let mut watched = inner.endpoint.watch_addr();
+    loop {
+        let (addresses, relays) = inner.own_addresses();
+        let addresses = addresses.into_iter().map(Address::Ip);
+        let relays = relays.iter().map(|url| Address::Relay(url.to_string()));
+        let all: Vec<Address> = addresses.chain(relays).collect();
+        let spaces = lock(&inner.spaces).clone();
+        for space in spaces {
+            space.swarm(&inner, &[], |swarm, now| swarm.set_addresses(now, all.clone()));
+        }
+        tokio::select! {
+            changed = watched.updated() => if changed.is_err() { return },
+            () = inner.stop.cancelled() => return,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use arcwise_proto::{
     limits::PAGE_KEYS,
     reconcile::exchange::{Limits, Link},
     session::{PeerSpace, Report, yields},
-    wire::ErrorCode,
+    wire::{ErrorCode, PeerInfo},
 };
 use iroh::{TransportAddr, endpoint::Connection};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
@@ -44,10 +44,12 @@ pub(crate) struct Peer {
     pub(crate) pushes: PushQueue,
     /// For sessions in which it only fetches.
     pub(crate) fetching: Arc<Semaphore>,
-    pub(crate) pings: mpsc::Sender<PingRequest>,
+    pub(crate) control: mpsc::UnboundedSender<ControlRequest>,
     pub(crate) frames: broadcast::Sender<Frame>,
     /// Ends every task of the connection.
     pub(crate) gone: CancellationToken,
+    /// Ends the connection, because nobody here needs it.
+    pub(crate) spare: CancellationToken,
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +57,13 @@ pub(crate) struct Met {
     pub(crate) agent: String,
     pub(crate) max_wants: usize,
     pub(crate) clock_ahead: i64,
+}
+
+/// What is to be said on the control stream.
+pub(crate) enum ControlRequest {
+    Ping(PingRequest),
+    /// Who is in a space. Bounded by what the swarm tells: each record once to each peer.
+    Peers(SpaceId, Vec<PeerInfo>),
 }
 
 /// Asks for a ping.
@@ -104,7 +113,7 @@ impl Peer {
     pub(crate) fn new(
         conn: Connection,
         frames: broadcast::Sender<Frame>,
-        pings: mpsc::Sender<PingRequest>,
+        control: mpsc::UnboundedSender<ControlRequest>,
         gone: CancellationToken,
     ) -> Self {
         Self {
@@ -120,9 +129,10 @@ impl Peer {
             work: Mutex::new(WorkBudget::new()),
             pushes: PushQueue::default(),
             fetching: Arc::new(Semaphore::new(MAX_FETCHING)),
-            pings,
+            control,
             frames,
             gone,
+            spare: CancellationToken::new(),
         }
     }
 
@@ -161,6 +171,12 @@ impl Peer {
     pub(crate) fn worked(&self, work: u64) {
         let mut budget = lock(&self.work);
         budget.left = budget.left.saturating_sub(work);
+    }
+
+    /// Round-trip time of the network path, smoothed.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        let paths = self.conn.paths();
+        paths.iter().find(|path| path.is_selected()).map(|path| path.rtt())
     }
 
     /// What is known of the way to the peer.
@@ -285,10 +301,6 @@ pub struct PeerSpaceStatus {
 pub(crate) struct Slot {
     turn: Mutex<Taken>,
     freed: Notify,
-    /// Something differs, or may: asks for a session.
-    pub(crate) nudge: Notify,
-    /// The peer has told what it holds, and it is the same.
-    pub(crate) told: Notify,
 }
 
 #[derive(Default)]

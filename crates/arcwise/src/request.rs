@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use arcwise_proto::{
-    Aspect, EntryAddress, NodeId, SpaceId,
+    Aspect, EntryAddress, Location, NodeId, SpaceId,
     session::Fault,
-    wire::{Direct, ErrorCode, ErrorMessage, Message, Query},
+    wire::{Direct, ErrorCode, ErrorMessage, FindPeers, Message, PeerInfo, Peers, Query},
 };
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -59,25 +59,50 @@ async fn in_time<T>(work: impl Future<Output = Result<T, FrameError>>) -> Result
     Ok(result.map_err(|_| RequestError::Timeout(TIMEOUT))??)
 }
 
-/// Asks a peer for all aspects of an entry. They are verified, not stored.
+/// Asks a peer something that one message answers.
+pub(crate) async fn ask(peer: &Arc<Peer>, question: Message) -> Result<Message, RequestError> {
+    let (mut reader, mut writer) = open(peer).await?;
+    in_time(writer.write(&question)).await?;
+    writer.finish();
+    match in_time(reader.expect()).await? {
+        Message::Error(error) => Err(RequestError::Refused(error)),
+        answer => Ok(answer),
+    }
+}
+
+pub(crate) fn unexpected(message: Message, when: &'static str) -> RequestError {
+    RequestError::Peer(Fault::Unexpected { kind: message.kind(), when })
+}
+
+/// What a peer knows of an entry.
+#[derive(Default)]
+pub(crate) struct Answer {
+    /// Verified, not stored.
+    pub(crate) aspects: Vec<Aspect>,
+    /// Where it does not claim to hold the entry: peers that are nearer to it. Not verified.
+    pub(crate) nearer: Option<Vec<PeerInfo>>,
+}
+
+/// Asks a peer for all aspects of an entry.
 pub(crate) async fn query(
     peer: &Arc<Peer>,
     space: SpaceId,
     entry: EntryAddress,
-) -> Result<Vec<Aspect>, RequestError> {
+) -> Result<Answer, RequestError> {
     let number = peer.space(&space).ok_or(RequestError::NotShared)?.number;
     let (mut reader, mut writer) = open(peer).await?;
     in_time(writer.write(&Query { space: number, entry }.into())).await?;
     writer.finish();
-    let (mut found, mut size) = (Vec::new(), 0);
+    let (mut answer, mut size) = (Answer::default(), 0);
     while let Some(message) = in_time(reader.next()).await? {
         let response = match message {
-            Message::AspectDataResponse(response) => response,
-            Message::Error(error) => return Err(RequestError::Refused(error)),
-            other => {
-                let when = "as the answer to a query";
-                return Err(RequestError::Peer(Fault::Unexpected { kind: other.kind(), when }));
+            Message::AspectDataResponse(response) if answer.nearer.is_none() => response,
+            Message::Peers(peers) if answer.nearer.is_none() => {
+                answer.nearer = Some(peers.peers);
+                continue;
             }
+            Message::Error(error) => return Err(RequestError::Refused(error)),
+            other => return Err(unexpected(other, "as the answer to a query")),
         };
         for aspect in response.aspects {
             size += aspect.encoding().len();
@@ -87,13 +112,14 @@ pub(crate) async fn query(
             if size > MAX_ANSWER {
                 return Err(RequestError::Peer(Fault::Window("answers")));
             }
-            found.push(aspect);
+            answer.aspects.push(aspect);
         }
     }
-    Ok(found)
+    Ok(answer)
 }
 
-/// Answers a query from the local store.
+/// Answers a query from the local store; where this node does not claim the location, also with who is
+/// nearer to it.
 pub(crate) async fn answer_query(
     inner: &Inner,
     peer: &Arc<Peer>,
@@ -101,16 +127,59 @@ pub(crate) async fn answer_query(
     writer: &mut FrameWriter,
 ) -> Result<(), FrameError> {
     let Some(space) = shared(inner, peer, query.space).await else {
-        return refuse(writer, ErrorCode::UnknownSpace, "there is no such space here").await;
+        return unknown_space(writer).await;
     };
+    let location = Location::of_entry(&query.entry);
+    // Before it is read: what is claimed then is in it.
+    let claimed = space.store.held().contains(location);
     let store = space.store.clone();
     match blocking(move || store.entry(&query.entry)).await {
-        Ok(aspects) => write_aspects(writer, aspects, Vec::new()).await,
+        Ok(aspects) => write_aspects(writer, aspects, Vec::new()).await?,
         Err(error) => {
             tracing::error!(%error, "a query could not be answered");
-            refuse(writer, ErrorCode::Storage, "the store here failed").await
+            return refuse(writer, ErrorCode::Storage, "the store here failed").await;
         }
     }
+    match claimed {
+        true => Ok(()),
+        false => write_nearest(&space, peer, location, writer).await,
+    }
+}
+
+/// Asks a peer who is near a location. What it answers is not verified.
+pub(crate) async fn find(
+    peer: &Arc<Peer>,
+    space: SpaceId,
+    location: Location,
+) -> Result<Vec<PeerInfo>, RequestError> {
+    let number = peer.space(&space).ok_or(RequestError::NotShared)?.number;
+    match ask(peer, FindPeers { space: number, location }.into()).await? {
+        Message::Peers(peers) => Ok(peers.peers),
+        other => Err(unexpected(other, "as the answer to who is near a location")),
+    }
+}
+
+/// Answers who is near a location.
+pub(crate) async fn answer_find(
+    inner: &Inner,
+    peer: &Arc<Peer>,
+    find: FindPeers,
+    writer: &mut FrameWriter,
+) -> Result<(), FrameError> {
+    match shared(inner, peer, find.space).await {
+        Some(space) => write_nearest(&space, peer, find.location, writer).await,
+        None => unknown_space(writer).await,
+    }
+}
+
+async fn write_nearest(
+    space: &SpaceState,
+    peer: &Peer,
+    location: Location,
+    writer: &mut FrameWriter,
+) -> Result<(), FrameError> {
+    let peers = lock(&space.swarm).nearest(&peer.id, location);
+    writer.write(&Peers { space: 0, peers }.into()).await
 }
 
 /// Sends a message to a peer's application and waits for the reply.
@@ -120,16 +189,9 @@ pub(crate) async fn send_direct(
     payload: Bytes,
 ) -> Result<Bytes, RequestError> {
     let number = peer.space(&space).ok_or(RequestError::NotShared)?.number;
-    let (mut reader, mut writer) = open(peer).await?;
-    in_time(writer.write(&Direct { space: number, payload }.into())).await?;
-    writer.finish();
-    match in_time(reader.expect()).await? {
+    match ask(peer, Direct { space: number, payload }.into()).await? {
         Message::Direct(reply) => Ok(reply.payload),
-        Message::Error(error) => Err(RequestError::Refused(error)),
-        other => {
-            let when = "as the reply to a message";
-            Err(RequestError::Peer(Fault::Unexpected { kind: other.kind(), when }))
-        }
+        other => Err(unexpected(other, "as the reply to a message")),
     }
 }
 
@@ -141,7 +203,7 @@ pub(crate) async fn answer_direct(
     writer: &mut FrameWriter,
 ) -> Result<(), FrameError> {
     let Some(space) = shared(inner, peer, message.space).await else {
-        return refuse(writer, ErrorCode::UnknownSpace, "there is no such space here").await;
+        return unknown_space(writer).await;
     };
     let (reply, replied) = oneshot::channel();
     let (from, id) = (peer.id, space.id());
@@ -160,10 +222,14 @@ pub(crate) async fn answer_direct(
     }
 }
 
-async fn shared(inner: &Inner, peer: &Peer, number: u32) -> Option<Arc<SpaceState>> {
+pub(crate) async fn shared(inner: &Inner, peer: &Peer, number: u32) -> Option<Arc<SpaceState>> {
     let space = inner.space_numbered(number)?;
     peer.shared(&space.id()).await?;
     Some(space)
+}
+
+pub(crate) async fn unknown_space(writer: &mut FrameWriter) -> Result<(), FrameError> {
+    refuse(writer, ErrorCode::UnknownSpace, "there is no such space here").await
 }
 
 pub(crate) async fn refuse(

@@ -1,6 +1,7 @@
 //! A space, as its application uses it.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -12,19 +13,23 @@ use arcwise_proto::{
     ArcSet, Aspect, AspectError, AspectKey, EntryAddress, Location, NodeId, SpaceId, Time,
     limits::MAX_DIRECT,
     session::{Digest, Holdings, LocalSpace, PeerSpace, Report, shared_arcs},
+    swarm::{Swarm, WaitId},
 };
 use arcwise_store::{Keep, Limits, SpaceStats, StoreError};
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    broadcast,
+    Share,
     error::{RequestError, SyncError},
     event::{Event, Source},
     fill::Intake,
+    find::{self, Found},
     gossip::{self, Purpose},
     ingest::{blocking, store},
     node::{Inner, Running},
+    options,
     peer::{Peer, lock},
     request::{self, DirectMessage},
     upkeep,
@@ -39,11 +44,17 @@ pub(crate) struct SpaceState {
     /// This node's number for it on every connection, from 1.
     pub(crate) number: u32,
     pub(crate) direct: Mutex<Option<mpsc::Sender<DirectMessage>>>,
-    /// Moves on whenever something was stored or removed.
-    pub(crate) changes: watch::Sender<u64>,
     /// Moves on whenever less is claimed than before: what a session has shown to be held is claimed
     /// only where that has not happened meanwhile.
     pub(crate) claims: AtomicU64,
+    /// Who is in it, and what is to be done with whom.
+    pub(crate) swarm: Mutex<Swarm>,
+    /// When the swarm is to be woken.
+    pub(crate) wake_at: watch::Sender<Option<Time>>,
+    /// Who waits for copies elsewhere.
+    pub(crate) waiting: Mutex<BTreeMap<WaitId, oneshot::Sender<()>>>,
+    /// Cancelled when the node leaves the space.
+    pub(crate) left: CancellationToken,
     /// What is coming.
     pub(crate) intake: Intake,
     /// Why nothing is taken now, for want of room.
@@ -51,12 +62,15 @@ pub(crate) struct SpaceState {
 }
 
 impl SpaceState {
-    pub(crate) fn new(store: arcwise_store::Space, number: u32) -> Arc<Self> {
+    pub(crate) fn new(store: arcwise_store::Space, number: u32, swarm: Swarm) -> Arc<Self> {
         Arc::new(Self {
             store,
             number,
+            swarm: Mutex::new(swarm),
+            wake_at: watch::Sender::default(),
+            waiting: Mutex::default(),
+            left: CancellationToken::new(),
             direct: Mutex::default(),
-            changes: watch::Sender::default(),
             claims: AtomicU64::new(0),
             intake: Intake::default(),
             full: Mutex::default(),
@@ -79,15 +93,79 @@ impl SpaceState {
 
     pub(crate) fn local(&self) -> LocalSpace {
         let stats = self.store.stats();
+        let store = self.store.held();
         LocalSpace {
             id: self.id(),
             number: self.number,
-            store: self.store.held(),
+            query: lock(&self.swarm).query().union(&store),
+            store,
             target: self.store.target(),
             count: stats.count,
             bytes: stats.bytes,
             full: self.is_full(),
         }
+    }
+
+    /// Where, outside of what this node holds or fills, it holds something nonetheless: what others are
+    /// to take over. Blocks.
+    pub(crate) fn outside(&self) -> Result<ArcSet, StoreError> {
+        let outside = self.store.held().union(&self.store.target()).complement();
+        let snapshot = self.store.snapshot();
+        let mut held = ArcSet::empty();
+        for arc in outside.arcs() {
+            let arc = ArcSet::from(arc);
+            if snapshot.digest(&arc, &[])?.count > 0 {
+                held = held.union(&arc);
+            }
+        }
+        Ok(held)
+    }
+
+    /// Sets what the node fills towards, and claims no more than that. What is held outside of it stays
+    /// until others hold it.
+    pub(crate) async fn aim(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        target: ArcSet,
+    ) -> Result<(), StoreError> {
+        let state = self.clone();
+        // The claim goes first: at no moment is more claimed than is kept up.
+        let outside = blocking(move || {
+            state.store.set_target(target.clone())?;
+            state.claims.fetch_add(1, Ordering::Relaxed);
+            state.store.disclaim_outside(&target)?;
+            state.outside()
+        });
+        let outside = outside.await?;
+        self.told_local(inner);
+        self.swarm(inner, &[], |swarm, now| swarm.set_outside(now, outside));
+        inner.emit(Event::ArcChanged { space: self.id() });
+        inner.spaces_changed();
+        Ok(())
+    }
+
+    /// Claims no more than `keep`, although more is held.
+    pub(crate) async fn disclaim_outside(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        keep: ArcSet,
+    ) -> Result<(), StoreError> {
+        let state = self.clone();
+        blocking(move || {
+            state.claims.fetch_add(1, Ordering::Relaxed);
+            state.store.disclaim_outside(&keep)
+        })
+        .await?;
+        self.told_local(inner);
+        inner.emit(Event::ArcChanged { space: self.id() });
+        inner.spaces_changed();
+        Ok(())
+    }
+
+    /// Tells the swarm how the node stands.
+    pub(crate) fn told_local(self: &Arc<Self>, inner: &Arc<Inner>) {
+        let local = self.local();
+        self.swarm(inner, &[], |swarm, now| swarm.set_local(now, local));
     }
 
     /// Whether nothing is taken now, for want of room.
@@ -101,9 +179,13 @@ impl SpaceState {
         theirs.map_or_else(ArcSet::empty, |theirs| shared_arcs(&self.local(), &theirs))
     }
 
-    /// Something was stored or removed.
-    pub(crate) fn changed(&self) {
-        self.changes.send_modify(|changes| *changes += 1);
+    /// Something was removed.
+    pub(crate) fn changed(self: &Arc<Self>, inner: &Arc<Inner>) {
+        let local = self.local();
+        self.swarm(inner, &[], |swarm, now| {
+            swarm.set_local(now, local);
+            swarm.changed(now);
+        });
     }
 }
 
@@ -187,13 +269,13 @@ impl Space {
         }
     }
 
-    /// Stores aspects durably, then pushes them to the connected peers that hold their locations.
-    /// Gives their keys, in order.
+    /// Stores aspects durably, then pushes them towards the peers that hold their locations. What does
+    /// not belong here is kept until enough of those have it.
     ///
     /// # Errors
     /// [`PublishError::Aspect`] where one has too much data: then nothing is stored;
     /// [`PublishError::Store`] where the store fails: then it is unknown what is stored.
-    pub async fn publish(&self, aspects: Vec<NewAspect>) -> Result<Vec<AspectKey>, PublishError> {
+    pub async fn publish(&self, aspects: Vec<NewAspect>) -> Result<Published, PublishError> {
         let (node, state) = (self.node.inner(), self.state.clone());
         let work = move || {
             let id = state.id();
@@ -212,18 +294,57 @@ impl Space {
                 self.node.not_stored(error);
             }
         })?;
-        if !stored.new.is_empty() {
-            broadcast::push(&self.node, stored.space, &stored.new, None);
-            self.node.stored(stored.space, stored.new_keys(), Source::Local);
+        self.node.inner().stored(&self.state, &stored.new, Source::Local);
+        Ok(Published { keys, space: self.clone() })
+    }
+
+    /// Waits until `copies` other nodes have said that they hold each of these aspects durably. Those
+    /// connected that claim or fill their locations are asked, and who connects meanwhile. Has no limit of
+    /// time, and may be dropped.
+    pub async fn replicated(&self, keys: &[AspectKey], copies: u32) {
+        if keys.is_empty() || copies == 0 {
+            return;
         }
-        Ok(keys)
+        let (complete, waits) = oneshot::channel();
+        let inner = self.node.inner();
+        let id = {
+            // Nobody can have said so before it is entered.
+            let mut waiting = lock(&self.state.waiting);
+            let id = lock(&self.state.swarm).replicate(inner.now(), keys, copies);
+            waiting.insert(id, complete);
+            id
+        };
+        let _cancel = Cancel { space: &self.state, id };
+        self.state.swarm(&inner, &[], |swarm, now| swarm.tick(now));
+        // Ends with the node at the latest.
+        let _ = waits.await;
+    }
+
+    /// All aspects of an entry, from wherever they are: from the local store, and where this node does
+    /// not hold what belongs there, from peers that do, found from peer to peer if need be. What peers
+    /// give is verified, and not stored.
+    ///
+    /// # Errors
+    /// Where the store cannot be read. Who could not be asked is in [`Found::asked`].
+    pub async fn get(&self, entry: EntryAddress) -> Result<Found, StoreError> {
+        // Before it is read: what is claimed then is in it.
+        let held = self.state.store.held().contains(Location::of_entry(&entry));
+        let mut found = Found { aspects: self.entry(entry).await?, asked: Vec::new() };
+        if !held {
+            let others = find::entry(&self.node.inner(), &self.state, entry).await;
+            found.asked = others.asked;
+            found.aspects.extend(others.aspects);
+            found.aspects.sort_by_key(Aspect::hash);
+            found.aspects.dedup_by_key(|aspect| aspect.hash());
+        }
+        Ok(found)
     }
 
     /// One aspect, from the local store.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn get(&self, key: AspectKey) -> Result<Option<Aspect>, StoreError> {
+    pub async fn aspect(&self, key: AspectKey) -> Result<Option<Aspect>, StoreError> {
         let state = self.state.clone();
         blocking(move || state.store.get(&key)).await
     }
@@ -260,19 +381,7 @@ impl Space {
         blocking(move || state.store.since(after, limit)).await
     }
 
-    /// The connected peers that are in this space. Those that claim to hold `location` come first;
-    /// the others may have something of it nonetheless.
-    pub fn peers_at(&self, location: Location) -> Vec<NodeId> {
-        let id = self.id();
-        let mut claims: Vec<_> = lock(&self.node.peers)
-            .values()
-            .filter_map(|peer| Some((!peer.space(&id)?.store.contains(location), peer.id)))
-            .collect();
-        claims.sort_unstable();
-        claims.into_iter().map(|(_, peer)| peer).collect()
-    }
-
-    /// All aspects of an entry, asked of one connected peer. They are verified, not stored.
+    /// All aspects of an entry, asked of one peer. They are verified, not stored.
     ///
     /// # Errors
     /// See [`RequestError`].
@@ -281,8 +390,8 @@ impl Space {
         peer: NodeId,
         entry: EntryAddress,
     ) -> Result<Vec<Aspect>, RequestError> {
-        let peer = self.node.peer(&peer).ok_or(RequestError::NotConnected)?;
-        request::query(&peer, self.id(), entry).await
+        let peer = find::node(&self.node.inner(), &self.state, &peer).await?;
+        Ok(request::query(&peer, self.id(), entry).await?.aspects)
     }
 
     /// Compares with one connected peer, and fetches and sends what either lacks; waits until both
@@ -314,30 +423,45 @@ impl Space {
         Ok(())
     }
 
-    /// Sets which part of the ring the node holds or fills, and removes what is held outside it, for good;
-    /// gives how many aspects. Nobody is asked whether there are other copies. Where it is cut short, it
-    /// can be done again.
+    /// Sets which part of the ring the node holds or fills. What is held outside it stays until enough
+    /// others have it, and is then removed.
     ///
     /// # Errors
     /// Where the store cannot be written.
-    pub async fn set_arc(&self, arc: ArcSet) -> Result<u64, StoreError> {
-        let (state, target) = (self.state.clone(), arc.clone());
-        // The claim goes first: at no moment is more claimed than held.
-        blocking(move || {
-            state.store.set_target(target.clone())?;
-            state.claims.fetch_add(1, Ordering::Relaxed);
-            state.store.disclaim_outside(&target)
-        })
-        .await?;
-        self.node.emit(Event::ArcChanged { space: self.id() });
-        self.node.spaces_changed();
-        let keep = Keep { arcs: arc, published_since: Time::ZERO };
-        let removed = upkeep::sweep(&self.node, &self.state, &keep).await?;
+    pub async fn set_share(&self, share: Share) -> Result<(), StoreError> {
+        let inner = self.node.inner();
+        let id = self.id();
+        let fixed = share.arcs(&id, &inner.id);
+        let copies = lock(&self.state.swarm).copies();
+        let store = inner.store.clone();
+        blocking(move || options::save(&store, &id, copies, &share)).await?;
+        if let Some(target) = fixed.clone() {
+            self.state.aim(&inner, target).await?;
+        }
+        self.state.swarm(&inner, &[], |swarm, now| swarm.set_fixed(now, fixed));
+        Ok(())
+    }
+
+    /// Removes what is held outside the part of the ring that the node holds or fills, for good; gives
+    /// how many aspects. Nobody is asked whether there are other copies. Where it is cut short, it can be
+    /// done again.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub async fn drop_outside(&self) -> Result<u64, StoreError> {
+        let inner = self.node.inner();
+        let arcs = self.state.store.held().union(&self.state.store.target());
+        let keep = Keep { arcs, published_since: Time::ZERO, stored_after: u64::MAX };
+        let removed = upkeep::sweep(&inner, &self.state, &keep).await?;
+        let state = self.state.clone();
+        let outside = blocking(move || state.outside()).await?;
+        self.state.swarm(&inner, &[], |swarm, now| swarm.set_outside(now, outside));
         self.node.upkeep.notify_one();
         Ok(removed)
     }
 
-    /// Sends a message to a connected peer's application and waits for the reply.
+    /// Sends a message to the application of a node in the space and waits for the reply. Where there is
+    /// no connection, one is made; where it is not known how to reach the node, others are asked.
     ///
     /// # Errors
     /// See [`RequestError`].
@@ -345,7 +469,7 @@ impl Space {
         if payload.len() > MAX_DIRECT {
             return Err(RequestError::TooLarge(payload.len()));
         }
-        let peer = self.node.peer(&peer).ok_or(RequestError::NotConnected)?;
+        let peer = find::node(&self.node.inner(), &self.state, &peer).await?;
         request::send_direct(&peer, self.id(), payload).await
     }
 
@@ -361,6 +485,34 @@ impl Space {
 impl std::fmt::Debug for Space {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Space").field("id", &self.id()).field("name", &self.name()).finish()
+    }
+}
+
+/// What was published: durable here, and on its way to others.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The keys of the aspects, in the order in which they were given.
+    pub keys: Vec<AspectKey>,
+    space: Space,
+}
+
+impl Published {
+    /// Waits until `copies` other nodes have it all durably: see [`Space::replicated`].
+    pub async fn replicated(&self, copies: u32) {
+        self.space.replicated(&self.keys, copies).await;
+    }
+}
+
+/// Nobody waits for copies any more.
+struct Cancel<'a> {
+    space: &'a SpaceState,
+    id: WaitId,
+}
+
+impl Drop for Cancel<'_> {
+    fn drop(&mut self) {
+        lock(&self.space.waiting).remove(&self.id);
+        lock(&self.space.swarm).cancel(self.id);
     }
 }
 

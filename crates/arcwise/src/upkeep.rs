@@ -52,8 +52,12 @@ async fn once(inner: &Arc<Inner>) -> Result<(), StoreError> {
             }
         }
         if expire(space) {
-            let (arcs, published_since) = (ArcSet::full(), space.store.cutoff());
-            sweep(inner, space, &Keep { arcs, published_since }).await?;
+            let keep = Keep {
+                arcs: ArcSet::full(),
+                published_since: space.store.cutoff(),
+                stored_after: u64::MAX,
+            };
+            sweep(inner, space, &keep).await?;
         }
     }
     loop {
@@ -93,8 +97,8 @@ fn cutoff(now: Time, max_age: Duration) -> Time {
 
 /// Removes what a space is not to keep; gives how many.
 pub(crate) async fn sweep(
-    inner: &Inner,
-    space: &SpaceState,
+    inner: &Arc<Inner>,
+    space: &Arc<SpaceState>,
     keep: &Keep,
 ) -> Result<u64, StoreError> {
     let (mut removed, mut from) = (0, Some(AspectKey::MIN));
@@ -108,7 +112,7 @@ pub(crate) async fn sweep(
     }
     if removed > 0 {
         inner.emit(Event::Removed { space: space.id(), aspects: removed });
-        space.changed();
+        space.changed(inner);
         inner.spaces_changed();
     }
     Ok(removed)
@@ -144,7 +148,7 @@ impl Inner {
             tracing::info!(space = %space.id().fingerprint(), "there is room again");
             self.emit(Event::Room { space: space.id() });
             self.spaces_changed();
-            space.changed();
+            space.changed(inner);
             for peer in lock(&self.peers).values() {
                 peer.slot(space.id()).nudge.notify_one();
             }

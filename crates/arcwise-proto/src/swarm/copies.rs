@@ -69,7 +69,7 @@ pub struct Coverage {
 
 /// How well a part of the ring is covered. Numbers of copies.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
+pub struct Level {
     /// Where there are the fewest.
     pub min: f64,
     /// A twentieth of the part has no more than this.
@@ -113,12 +113,12 @@ impl Coverage {
     }
 
     /// How well a part of the ring is covered; `None` where the part is empty.
-    pub fn over(&self, arcs: &ArcSet) -> Option<Spread> {
+    pub fn over(&self, arcs: &ArcSet) -> Option<Level> {
         let sums = self.within(arcs).into_iter();
         let mut sums: Vec<(f64, u64)> =
             sums.map(|(first, last, sum)| (copies(sum), u64::from(last - first) + 1)).collect();
         sums.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Some(Spread {
+        Some(Level {
             min: quantile(&sums, 0.0)?,
             p5: quantile(&sums, 0.05)?,
             median: quantile(&sums, 0.5)?,
@@ -292,7 +292,7 @@ mod tests {
             [at(0), at(0x4000_0000), at(0x8000_0000), at(u32::MAX)],
             [1.75, 0.75, 0.25, 1.25]
         );
-        let spread = Spread { min: 0.25, p5: 0.25, median: 0.75 };
+        let spread = Level { min: 0.25, p5: 0.25, median: 0.75 };
         assert_eq!(coverage.over(&ArcSet::full()), Some(spread));
         assert_eq!(
             coverage.weakest(&ArcSet::full()),
