@@ -27,6 +27,7 @@ fn local(id: u8, arcs: &ArcSet) -> LocalSpace {
         number: u32::from(id) + 100,
         store: arcs.clone(),
         target: ArcSet::full(),
+        query: arcs.clone(),
         count: 3,
         bytes: 300,
         full: false,

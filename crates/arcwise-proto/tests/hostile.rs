@@ -111,6 +111,7 @@ proptest! {
                 number: n.into(),
                 store: ArcSet::full(),
                 target: ArcSet::full(),
+                query: ArcSet::full(),
                 count: 0,
                 bytes: 0,
                 full: false,

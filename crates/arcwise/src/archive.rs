@@ -252,8 +252,8 @@ impl Node {
         let (space, created) = match self.space(&id) {
             Some(space) => (space, false),
             None => {
-                let (target, held) = (ArcSet::full(), ArcSet::empty());
-                (self.add_space(id, &name, target, held, limits).await?, true)
+                let (held, target) = (ArcSet::empty(), ArcSet::full());
+                (self.add_space(id, &name, held, target, limits.into()).await?, true)
             }
         };
         // Kept, so that an import that takes several attempts ends as any other.
@@ -322,7 +322,7 @@ impl Node {
     /// A batch is durable.
     fn note(&self, stored: Stored, imported: &mut Imported) {
         imported.new += stored.new.len() as u64;
-        self.running.stored(stored.space, stored.new_keys(), Source::Import);
+        self.running.inner().stored(&imported.space.state, &stored.new, Source::Import);
     }
 }
 

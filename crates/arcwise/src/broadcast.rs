@@ -35,7 +35,7 @@ pub(crate) enum Push {
     Aspect(Aspect),
     Announce { keys: Vec<AspectKey>, receipt: bool },
     Graft(Vec<AspectKey>),
-    Prune,
+    Prune(Vec<AspectKey>),
     Receipt(Vec<AspectKey>),
 }
 
@@ -43,10 +43,10 @@ impl Push {
     fn size(&self) -> usize {
         match self {
             Push::Aspect(aspect) => aspect.encoding().len(),
-            Push::Announce { keys, .. } | Push::Graft(keys) | Push::Receipt(keys) => {
-                16 + keys.len() * size_of::<AspectKey>()
-            }
-            Push::Prune => 16,
+            Push::Announce { keys, .. }
+            | Push::Graft(keys)
+            | Push::Prune(keys)
+            | Push::Receipt(keys) => 16 + keys.len() * size_of::<AspectKey>(),
         }
     }
 }
@@ -100,7 +100,7 @@ impl PushQueue {
             Push::Aspect(first) => first,
             Push::Announce { keys, receipt } => return Announce { space, keys, receipt }.into(),
             Push::Graft(keys) => return Graft { space, keys }.into(),
-            Push::Prune => return Prune { space }.into(),
+            Push::Prune(keys) => return Prune { space, keys }.into(),
             Push::Receipt(keys) => return Receipt { space, keys }.into(),
         };
         let mut size = first.encoding().len();
@@ -129,7 +129,7 @@ pub(crate) async fn send(peer: Arc<Peer>) -> Result<(), FrameError> {
             Message::AspectBroadcast(AspectBroadcast { space, .. })
             | Message::Announce(Announce { space, .. })
             | Message::Graft(Graft { space, .. })
-            | Message::Prune(Prune { space })
+            | Message::Prune(Prune { space, .. })
             | Message::Receipt(Receipt { space, .. }) => *space = theirs,
             _ => {}
         }
@@ -164,10 +164,8 @@ pub(crate) async fn receive(inner: &Arc<Inner>, peer: &Arc<Peer>, mut reader: Fr
             result = ingest.next() => match result {
                 Ok(stored) => {
                     let Some(space) = inner.space(&stored.space) else { continue };
-                    let again = stored.count - stored.new.len();
-                    space.swarm(inner, &stored.new, |swarm, now| {
-                        swarm.pushed(now, peer.id, stored.new.len(), again);
-                    });
+                    let new = stored.new_keys();
+                    space.swarm(inner, &[], |swarm, _| swarm.pushed(peer.id, &new, &stored.again));
                     let source = Source::Broadcast(peer.id);
                     inner.stored(&space, &stored.new, source);
                 }
@@ -186,7 +184,7 @@ async fn take(inner: &Arc<Inner>, peer: &Arc<Peer>, message: Message, ingest: &m
         Message::AspectBroadcast(AspectBroadcast { space, .. })
         | Message::Announce(Announce { space, .. })
         | Message::Graft(Graft { space, .. })
-        | Message::Prune(Prune { space })
+        | Message::Prune(Prune { space, .. })
         | Message::Receipt(Receipt { space, .. }) => *space,
         other => {
             inner.fault(peer, &format!("a {} on a broadcast stream", other.kind()));
@@ -210,8 +208,8 @@ async fn take(inner: &Arc<Inner>, peer: &Arc<Peer>, message: Message, ingest: &m
         }
         Message::Announce(announce) => announced(inner, peer, &space, announce).await,
         Message::Graft(graft) => grafted(inner, peer, &space, graft.keys).await,
-        Message::Prune(_) => {
-            space.swarm(inner, &[], |swarm, _| swarm.pruned(&peer.id));
+        Message::Prune(prune) => {
+            space.swarm(inner, &[], |swarm, _| swarm.pruned(&peer.id, &prune.keys));
             Ok(())
         }
         Message::Receipt(receipt) => {
@@ -249,7 +247,7 @@ async fn announced(
             swarm.receipt_wanted(now, peer.id, held.collect(), &lacking);
         }
         if !full {
-            swarm.announced(now, peer.id, lacking);
+            swarm.announced(now, peer.id, &lacking);
         }
     });
     Ok(())
@@ -262,7 +260,7 @@ async fn grafted(
     space: &Arc<SpaceState>,
     keys: Vec<AspectKey>,
 ) -> Result<(), StoreError> {
-    space.swarm(inner, &[], |swarm, _| swarm.grafted(&peer.id));
+    space.swarm(inner, &[], |swarm, _| swarm.grafted(&peer.id, &keys));
     push(inner, peer, space, keys).await
 }
 

@@ -20,6 +20,10 @@ pub struct Config {
     /// added. Where something was stored it is asked within a second. Shorter costs more idle traffic.
     /// The default, 5 min, is a guess.
     pub gossip_interval: Duration,
+    /// How long a peer may be away, where without it there are fewer copies than the space wants at the
+    /// least, before others take its place. Where there are enough, it may be away for longer. The
+    /// default, 2 min, is a guess: a restart, or a walk from one network to the next.
+    pub patience: Duration,
     /// Whether what is new is pushed to peers at once, and announced to them. Without it only gossip
     /// brings it to them: later, and with less traffic.
     pub push: bool,
@@ -38,6 +42,7 @@ impl Config {
             listen: Vec::new(),
             relays: Vec::new(),
             gossip_interval: Duration::from_secs(300),
+            patience: Duration::from_secs(120),
             push: true,
             pull: true,
             store: arcwise_store::Options::default(),

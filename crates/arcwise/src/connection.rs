@@ -68,6 +68,12 @@ pub(crate) async fn run(inner: &Arc<Inner>, conn: Connection) {
         () = peer.spare.cancelled() => Ok(()),
     };
     peer.gone.cancel();
+    // Not where one of both had no use for it.
+    let unused = |error: &ConnectionError| match error {
+        ConnectionError::ApplicationClosed(it) => it.error_code == VarInt::from_u32(close::SPARE),
+        _ => false,
+    };
+    let mut broken = !peer.spare.is_cancelled();
     let why = match &result {
         Ok(()) if inner.stop.is_cancelled() => {
             conn.close(VarInt::from_u32(close::SHUTDOWN), b"shutting down");
@@ -88,14 +94,17 @@ pub(crate) async fn run(inner: &Arc<Inner>, conn: Connection) {
         }
         // A stream may break a moment before the connection says why.
         Err(FrameError::Lost(text)) => match timeout(LAST_WORDS, conn.closed()).await {
-            Ok(error) => reason(&error),
+            Ok(error) => {
+                broken &= !unused(&error);
+                reason(&error)
+            }
             Err(_) => {
                 conn.close(VarInt::from_u32(close::PROTOCOL), text.as_bytes());
                 text.clone()
             }
         },
     };
-    if inner.unregister(&peer) {
+    if inner.unregister(&peer, broken) {
         inner.emit(Event::PeerDisconnected { peer: peer.id, reason: why });
     }
 }
@@ -180,16 +189,14 @@ async fn control(
                     peer.spaces.send_modify(|spaces| drop(spaces.remove(&id)));
                     shared.remove(&id);
                     if let Some(space) = inner.space(&id) {
-                        space.swarm(inner, &[], |swarm, now| swarm.gone(now, &peer.id));
+                        space.swarm(inner, &[], |swarm, now| {
+                            swarm.gone(now, &peer.id, false);
+                        });
                     }
                 }
                 ControlOutput::Peers(id, infos) => {
                     let Some(space) = inner.space(&id) else { continue };
-                    let heard =
-                        space.swarm(inner, &[], |swarm, now| swarm.heard_of(now, peer.id, infos));
-                    if let Err(error) = heard {
-                        inner.fault(peer, &error.to_string());
-                    }
+                    inner.heard_of(&space, peer, infos);
                 }
                 ControlOutput::Ended(error) => return Err(lost(error)),
                 ControlOutput::Compare { nonce, digests } => {

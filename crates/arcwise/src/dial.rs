@@ -217,7 +217,8 @@ impl Inner {
     /// no other space has.
     pub(crate) fn let_go(&self, id: &NodeId) {
         let Some(peer) = self.peer(id).filter(|peer| peer.dialer) else { return };
-        let wanted = lock(&self.spaces).iter().any(|space| lock(&space.swarm).wants(id));
+        let now = self.now();
+        let wanted = lock(&self.spaces).iter().any(|space| lock(&space.swarm).wants(now, id));
         if !wanted {
             peer.spare.cancel();
         }

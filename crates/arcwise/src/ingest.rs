@@ -26,6 +26,8 @@ pub(crate) struct Stored {
     pub(crate) count: usize,
     /// Those that were not held before.
     pub(crate) new: Vec<Aspect>,
+    /// Those that were.
+    pub(crate) again: Vec<AspectKey>,
 }
 
 impl Stored {
@@ -82,8 +84,14 @@ fn bytes_of(aspects: &[Aspect]) -> usize {
 pub(crate) fn store(space: &Space, batch: Vec<Aspect>) -> Result<Stored, StoreError> {
     let count = batch.len();
     let fresh = space.insert(batch.clone())?;
-    let new = batch.into_iter().zip(fresh).filter_map(|(aspect, new)| new.then_some(aspect));
-    Ok(Stored { space: space.id(), count, new: new.collect() })
+    let (mut new, mut again) = (Vec::new(), Vec::new());
+    for (aspect, fresh) in batch.into_iter().zip(fresh) {
+        match fresh {
+            true => new.push(aspect),
+            false => again.push(aspect.key()),
+        }
+    }
+    Ok(Stored { space: space.id(), count, new, again })
 }
 
 /// Runs `work`, which may wait for the disk, away from the threads that serve the network.

@@ -19,7 +19,7 @@ use arcwise_proto::{
 };
 use arcwise_store::{CheckReport, Limits, Store, StoreError, StoreStats};
 use iroh::{
-    Endpoint, RelayMode, RelayUrl, SecretKey,
+    Endpoint, RelayMode, RelayUrl, SecretKey, Watcher,
     endpoint::{QuicTransportConfig, VarInt, presets},
 };
 use tokio::{
@@ -118,6 +118,7 @@ pub(crate) struct Inner {
 #[derive(Clone, Copy)]
 struct SwarmConfig {
     idle: Duration,
+    patience: Duration,
     push: bool,
     pull: bool,
 }
@@ -200,6 +201,7 @@ impl Node {
             endpoint,
             swarm: SwarmConfig {
                 idle: config.gossip_interval,
+                patience: config.patience,
                 push: config.push,
                 pull: config.pull,
             },
@@ -256,7 +258,7 @@ impl Node {
         getrandom::fill(&mut id).map_err(|error| CreateError::Random(error.to_string()))?;
         // Nobody else holds anything yet.
         let held = ArcSet::full();
-        Ok(self.add_space(SpaceId(id), name, held, options.into()).await?)
+        Ok(self.add_space(SpaceId(id), name, held.clone(), held, options.into()).await?)
     }
 
     /// Joins the space of a ticket and connects to the node that made it. A space that this node is
@@ -282,7 +284,8 @@ impl Node {
             None => {
                 let limits = Limits { max_bytes: None, max_age: ticket.max_age };
                 let options = SpaceOptions { limits, copies: ticket.copies, share };
-                self.add_space(ticket.space, &ticket.name, ArcSet::empty(), options).await?
+                let (held, target) = (ArcSet::empty(), ArcSet::empty());
+                self.add_space(ticket.space, &ticket.name, held, target, options).await?
             }
         };
         let record = PeerRecord::new(ticket.addresses.clone(), ticket.relays.clone());
@@ -293,18 +296,20 @@ impl Node {
         Ok(space)
     }
 
+    /// Enters a space of which `held` is held. Where it finds out itself what to fill, it begins with
+    /// `target`.
     pub(crate) async fn add_space(
         &self,
         id: SpaceId,
         name: &str,
         held: ArcSet,
+        target: ArcSet,
         options: SpaceOptions,
     ) -> Result<Space, StoreError> {
         let (inner, name) = (self.running.inner(), name.to_owned());
         let state = blocking(move || {
             let SpaceOptions { limits, copies, share } = options;
-            // Where it is found out, nothing is aimed at before it is.
-            let target = share.arcs(&id, &inner.id).unwrap_or_else(|| held.clone());
+            let target = share.arcs(&id, &inner.id).unwrap_or(target);
             let held = held.intersect(&target);
             options::save(&inner.store, &id, copies, &share)?;
             let store = inner.store.create_space(&id, &name, target, held, limits)?;
@@ -533,7 +538,9 @@ impl Inner {
         let settings = Settings {
             copies,
             fixed: share.arcs(&id, &self.id),
+            quota: store.limits().max_bytes,
             idle: self.swarm.idle,
+            patience: self.swarm.patience,
             push: self.swarm.push,
             pull: self.swarm.pull,
             seed: u64::from_le_bytes(seed),
@@ -604,8 +611,9 @@ impl Inner {
         true
     }
 
-    /// Takes a connection out; false where it was not the one in use.
-    pub(crate) fn unregister(self: &Arc<Self>, peer: &Arc<Peer>) -> bool {
+    /// Takes a connection out; false where it was not the one in use. `broken`: not because one side had
+    /// no use for it.
+    pub(crate) fn unregister(self: &Arc<Self>, peer: &Arc<Peer>, broken: bool) -> bool {
         let mut peers = lock(&self.peers);
         let current = peers.get(&peer.id).is_some_and(|current| Arc::ptr_eq(current, peer));
         if current {
@@ -613,7 +621,7 @@ impl Inner {
             drop(peers);
             let spaces = lock(&self.spaces).clone();
             for space in spaces {
-                space.swarm(self, &[], |swarm, now| swarm.gone(now, &peer.id));
+                space.swarm(self, &[], |swarm, now| swarm.gone(now, &peer.id, broken));
                 space.intake.ended();
             }
         }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arcwise_proto::{
-    Aspect, EntryAddress, Location, NodeId, SpaceId,
+    Aspect, EntryAddress, Location, NodeId, SpaceId, Time,
     session::Fault,
     wire::{Direct, ErrorCode, ErrorMessage, FindPeers, Message, PeerInfo, Peers, Query},
 };
@@ -142,7 +142,7 @@ pub(crate) async fn answer_query(
     }
     match claimed {
         true => Ok(()),
-        false => write_nearest(&space, peer, location, writer).await,
+        false => write_nearest(inner.now(), &space, peer, location, writer).await,
     }
 }
 
@@ -167,18 +167,19 @@ pub(crate) async fn answer_find(
     writer: &mut FrameWriter,
 ) -> Result<(), FrameError> {
     match shared(inner, peer, find.space).await {
-        Some(space) => write_nearest(&space, peer, find.location, writer).await,
+        Some(space) => write_nearest(inner.now(), &space, peer, find.location, writer).await,
         None => unknown_space(writer).await,
     }
 }
 
 async fn write_nearest(
+    now: Time,
     space: &SpaceState,
     peer: &Peer,
     location: Location,
     writer: &mut FrameWriter,
 ) -> Result<(), FrameError> {
-    let peers = lock(&space.swarm).nearest(&peer.id, location);
+    let peers = lock(&space.swarm).nearest(now, &peer.id, location);
     writer.write(&Peers { space: 0, peers }.into()).await
 }
 

@@ -1,12 +1,12 @@
 //! A space, as its application uses it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use arcwise_proto::{
@@ -38,6 +38,12 @@ use crate::{
 /// How many messages may wait for an application that is slow to take them.
 const DIRECT_QUEUE: usize = 64;
 
+/// Aspects whose copies are waited for at a time; more follow. A guess.
+const WAITED_FOR: usize = 4096;
+
+/// How long to wait where too much is waited for already.
+const FULL_OF_WAITS: Duration = Duration::from_millis(500);
+
 /// What the node keeps of a space while it runs.
 pub(crate) struct SpaceState {
     pub(crate) store: arcwise_store::Space,
@@ -53,6 +59,8 @@ pub(crate) struct SpaceState {
     pub(crate) wake_at: watch::Sender<Option<Time>>,
     /// Who waits for copies elsewhere.
     pub(crate) waiting: Mutex<BTreeMap<WaitId, oneshot::Sender<()>>>,
+    /// The signatures of the peer records that are kept in the store.
+    pub(crate) kept: Mutex<BTreeSet<[u8; 64]>>,
     /// Cancelled when the node leaves the space.
     pub(crate) left: CancellationToken,
     /// What is coming.
@@ -69,6 +77,7 @@ impl SpaceState {
             swarm: Mutex::new(swarm),
             wake_at: watch::Sender::default(),
             waiting: Mutex::default(),
+            kept: Mutex::default(),
             left: CancellationToken::new(),
             direct: Mutex::default(),
             claims: AtomicU64::new(0),
@@ -142,6 +151,25 @@ impl SpaceState {
         inner.emit(Event::ArcChanged { space: self.id() });
         inner.spaces_changed();
         Ok(())
+    }
+
+    /// Removes what is held in these arcs, outside of what the node holds or fills, and was stored up to
+    /// this local sequence number. Gives how many aspects.
+    pub(crate) async fn drop_held(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        arcs: ArcSet,
+        until: u64,
+    ) -> Result<u64, StoreError> {
+        // What is in reach now is kept, whatever it was when this was decided.
+        let ours = self.store.held().union(&self.store.target());
+        let arcs = arcs.difference(&ours).complement();
+        let keep = Keep { arcs, published_since: Time::ZERO, stored_after: until };
+        let removed = upkeep::sweep(inner, self, &keep).await?;
+        let state = self.clone();
+        let outside = blocking(move || state.outside()).await?;
+        self.swarm(inner, &[], |swarm, now| swarm.set_outside(now, outside));
+        Ok(removed)
     }
 
     /// Claims no more than `keep`, although more is held.
@@ -291,7 +319,7 @@ impl Space {
         };
         let (keys, stored) = blocking(work).await.inspect_err(|error| {
             if let PublishError::Store(error) = error {
-                self.node.not_stored(error);
+                self.node.inner().not_stored(error);
             }
         })?;
         self.node.inner().stored(&self.state, &stored.new, Source::Local);
@@ -302,22 +330,32 @@ impl Space {
     /// connected that claim or fill their locations are asked, and who connects meanwhile. Has no limit of
     /// time, and may be dropped.
     pub async fn replicated(&self, keys: &[AspectKey], copies: u32) {
-        if keys.is_empty() || copies == 0 {
-            return;
-        }
-        let (complete, waits) = oneshot::channel();
         let inner = self.node.inner();
-        let id = {
-            // Nobody can have said so before it is entered.
-            let mut waiting = lock(&self.state.waiting);
-            let id = lock(&self.state.swarm).replicate(inner.now(), keys, copies);
-            waiting.insert(id, complete);
-            id
-        };
-        let _cancel = Cancel { space: &self.state, id };
-        self.state.swarm(&inner, &[], |swarm, now| swarm.tick(now));
-        // Ends with the node at the latest.
-        let _ = waits.await;
+        for keys in keys.chunks(WAITED_FOR) {
+            let (complete, waits) = oneshot::channel();
+            let id = loop {
+                let id = self.state.swarm(&inner, &[], |swarm, now| {
+                    let id = swarm.replicate(now, keys, copies)?;
+                    Some((id, swarm.progress(id).is_some_and(|progress| progress.is_complete())))
+                });
+                match id {
+                    Some(id) => break id,
+                    // Others wait for too much already.
+                    None => tokio::time::sleep(FULL_OF_WAITS).await,
+                }
+            };
+            let _cancel = Cancel { space: &self.state, id: id.0 };
+            if id.1 {
+                continue;
+            }
+            lock(&self.state.waiting).insert(id.0, complete);
+            // It may have been complete before that was entered.
+            let done = lock(&self.state.swarm).progress(id.0).is_none_or(|it| it.is_complete());
+            if !done {
+                // Ends with the node at the latest.
+                let _ = waits.await;
+            }
+        }
     }
 
     /// All aspects of an entry, from wherever they are: from the local store, and where this node does
@@ -450,12 +488,7 @@ impl Space {
     /// Where the store cannot be written.
     pub async fn drop_outside(&self) -> Result<u64, StoreError> {
         let inner = self.node.inner();
-        let arcs = self.state.store.held().union(&self.state.store.target());
-        let keep = Keep { arcs, published_since: Time::ZERO, stored_after: u64::MAX };
-        let removed = upkeep::sweep(&inner, &self.state, &keep).await?;
-        let state = self.state.clone();
-        let outside = blocking(move || state.outside()).await?;
-        self.state.swarm(&inner, &[], |swarm, now| swarm.set_outside(now, outside));
+        let removed = self.state.drop_held(&inner, ArcSet::full(), u64::MAX).await?;
         self.node.upkeep.notify_one();
         Ok(removed)
     }

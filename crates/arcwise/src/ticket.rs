@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use arcwise_proto::{NodeId, SpaceId};
+use arcwise_proto::{NodeId, SpaceId, swarm::Copies};
 use data_encoding::BASE32_NOPAD;
 
 use crate::RelayUrl;
@@ -23,8 +23,9 @@ const MAX_NAME: usize = 255;
 /// length of the name 1, name, number of addresses 1, addresses, and 4 bytes of BLAKE3
 /// `derive_key("arcwise 1 ticket", everything before)`. An address is 4 and an IPv4 address and a
 /// port, 6 and an IPv6 address and a port (big-endian), or 1, a length (2 bytes, big-endian) and the
-/// URL of a relay. Where the space does not keep aspects for ever, their longest age stands before the
-/// check bytes, in microseconds (8 bytes, big-endian).
+/// URL of a relay. Before the check bytes stand 1 and their longest age in microseconds (8 bytes,
+/// big-endian), where the space does not keep aspects for ever; and 2, the least number of copies, and the
+/// normal one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ticket {
     /// The space.
@@ -39,6 +40,8 @@ pub struct Ticket {
     pub relays: Vec<RelayUrl>,
     /// How long the space keeps what is published; `None` for ever.
     pub max_age: Option<Duration>,
+    /// How many copies there are to be.
+    pub copies: Copies,
 }
 
 /// Why text is not a ticket.
@@ -92,8 +95,10 @@ impl fmt::Display for Ticket {
             out.extend(url);
         }
         if let Some(age) = self.max_age {
+            out.push(1);
             out.extend(u64::try_from(age.as_micros()).unwrap_or(u64::MAX).to_be_bytes());
         }
+        out.extend([2, self.copies.min() as u8, self.copies.target() as u8]);
         out.extend(check(&out));
         write!(f, "{PREFIX}{}", BASE32_NOPAD.encode(&out).to_ascii_lowercase())
     }
@@ -169,11 +174,18 @@ fn read(mut body: &[u8]) -> Option<Ticket> {
         };
         addresses.push(SocketAddr::new(address, u16::from_be_bytes(array(body)?)));
     }
-    let max_age = match body.is_empty() {
-        true => None,
-        false => Some(Duration::from_micros(u64::from_be_bytes(array(body)?))),
-    };
-    body.is_empty().then_some(Ticket { space, name, node, addresses, relays, max_age })
+    let (mut max_age, mut copies) = (None, Copies::default());
+    while !body.is_empty() {
+        match array(body)? {
+            [1] => max_age = Some(Duration::from_micros(u64::from_be_bytes(array(body)?))),
+            [2] => {
+                let [min, target] = array(body)?;
+                copies = Copies::new(min.into(), target.into()).ok()?;
+            }
+            _ => return None,
+        }
+    }
+    Some(Ticket { space, name, node, addresses, relays, max_age, copies })
 }
 
 #[cfg(test)]
@@ -188,6 +200,7 @@ mod tests {
             addresses: vec!["127.0.0.1:4433".parse().unwrap(), "[::1]:9".parse().unwrap()],
             relays: vec!["https://relay.example./".parse().unwrap()],
             max_age: None,
+            copies: Copies::default(),
         }
     }
 

@@ -2,11 +2,12 @@
 //! spaces, gives the disk back what that took, and finds out that there is room again.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use arcwise_proto::{ArcSet, AspectKey, Time};
+use arcwise_proto::{ArcSet, AspectKey, NodeId, Time};
 use arcwise_store::{Keep, Limited, StoreError};
 
 use crate::{
@@ -14,11 +15,16 @@ use crate::{
     ingest::blocking,
     node::Inner,
     peer::lock,
+    records,
     space::{SpaceState, wall_clock},
 };
 
 /// How often it looks whether there is something to do.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often the peers that are known are kept for the next start, where they have changed. A guess: what
+/// is lost in a crash is told again.
+const KEEP_PEERS: Duration = Duration::from_secs(30);
 
 /// A space's aspects expire in steps of this part of their longest age, so that nodes with clocks that
 /// differ a little hold the same for most of the time. A guess.
@@ -30,7 +36,12 @@ const COMPACT_AFTER: u64 = 64 << 20;
 const COMPACT_PART: u64 = 4;
 
 pub(crate) async fn run(inner: Arc<Inner>) {
+    let mut kept = Instant::now();
     while !inner.stop.is_cancelled() {
+        if kept.elapsed() >= KEEP_PEERS {
+            kept = Instant::now();
+            keep_peers(&inner).await;
+        }
         if let Err(error) = once(&inner).await {
             tracing::warn!(%error, "the store could not be tidied up; it is tried again");
         }
@@ -38,6 +49,23 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             () = tokio::time::sleep(TICK) => {}
             () = inner.upkeep.notified() => {}
             () = inner.stop.cancelled() => {}
+        }
+    }
+    keep_peers(&inner).await;
+}
+
+/// Keeps the peers that are known, where that has changed.
+async fn keep_peers(inner: &Inner) {
+    let spaces = lock(&inner.spaces).clone();
+    for space in spaces {
+        let records = lock(&space.swarm).kept();
+        let of_records: BTreeSet<_> = records.iter().map(|it| *it.signature()).collect();
+        if std::mem::replace(&mut *lock(&space.kept), of_records.clone()) == of_records {
+            continue;
+        }
+        let (store, id) = (inner.store.clone(), space.id());
+        if let Err(error) = blocking(move || records::save(&store, &id, &records)).await {
+            tracing::warn!(%error, "who is in the space could not be kept");
         }
     }
 }
@@ -121,11 +149,12 @@ pub(crate) async fn sweep(
 impl Inner {
     /// Something was not stored: where that is for want of room, the spaces in question take nothing
     /// until there is some.
-    pub(crate) fn not_stored(&self, error: &StoreError) {
+    pub(crate) fn not_stored(self: &Arc<Self>, error: &StoreError) {
         if error.is_stopped() {
             self.emit(Event::StoreStopped { reason: error.to_string() });
         } else if error.is_full() {
-            for space in &*lock(&self.spaces) {
+            let spaces = lock(&self.spaces).clone();
+            for space in &spaces {
                 match error {
                     StoreError::Full { limit: Limited::Space(id), .. } if *id != space.id() => {}
                     _ => self.is_full(space, error),
@@ -134,7 +163,7 @@ impl Inner {
         }
     }
 
-    fn is_full(&self, space: &SpaceState, error: &StoreError) {
+    fn is_full(self: &Arc<Self>, space: &Arc<SpaceState>, error: &StoreError) {
         if lock(&space.full).replace(error.clone()).is_none() {
             let reason = error.to_string();
             tracing::warn!(space = %space.id().fingerprint(), reason, "nothing more is taken");
@@ -143,15 +172,16 @@ impl Inner {
         }
     }
 
-    fn has_room(&self, space: &SpaceState) {
+    fn has_room(self: &Arc<Self>, space: &Arc<SpaceState>) {
         if lock(&space.full).take().is_some() {
             tracing::info!(space = %space.id().fingerprint(), "there is room again");
             self.emit(Event::Room { space: space.id() });
             self.spaces_changed();
-            space.changed(inner);
-            for peer in lock(&self.peers).values() {
-                peer.slot(space.id()).nudge.notify_one();
-            }
+            space.changed(self);
+            let peers: Vec<NodeId> = lock(&self.peers).keys().copied().collect();
+            space.swarm(self, &[], |swarm, now| {
+                peers.iter().for_each(|peer| swarm.heard(now, peer, false));
+            });
         }
     }
 }

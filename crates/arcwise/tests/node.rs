@@ -29,19 +29,19 @@ async fn two_nodes_converge_and_what_is_new_is_pushed() {
     // A push, both ways.
     let new = here.publish(vec![aspect(9000, true)]).await.unwrap();
     let source = until(&mut bobs, |event| match event {
-        Event::Stored { keys, source, .. } if keys == new => Some(source),
+        Event::Stored { keys, source, .. } if keys == new.keys => Some(source),
         _ => None,
     });
     assert_eq!(source.await, Source::Broadcast(alice.id()));
     let new = there.publish(vec![aspect(9001, false)]).await.unwrap();
     until(&mut heard, |event| match event {
-        Event::Stored { keys, .. } if keys == new => Some(()),
+        Event::Stored { keys, .. } if keys == new.keys => Some(()),
         _ => None,
     })
     .await;
     let found = here.entry(aspect(9001, false).entry).await.unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!(here.get(new[0]).await.unwrap().as_ref(), found.first());
+    assert_eq!(here.aspect(new.keys[0]).await.unwrap().as_ref(), found.first());
 
     // Asked again, there is nothing to do, and it takes one small packet each way to see that.
     let report = here.sync(bob.id(), SyncOptions::default()).await.unwrap();
@@ -162,7 +162,7 @@ async fn news_travels_through_a_node_in_between() {
     in_sync(&mut carols).await;
     let keys = here.publish(aspects(0..1)).await.unwrap();
     let source = until(&mut carols, |event| match event {
-        Event::Stored { keys: stored, source, .. } if stored == keys => Some(source),
+        Event::Stored { keys: stored, source, .. } if stored == keys.keys => Some(source),
         _ => None,
     });
     assert_eq!(source.await, Source::Broadcast(bob.id()));
@@ -249,7 +249,7 @@ async fn large_aspects_and_one_hot_entry() {
         data: vec![n; arcwise::MAX_ASPECT_DATA].into(),
         signed: n.is_multiple_of(2),
     };
-    let keys: Vec<AspectKey> = here.publish((0..40).map(large).collect()).await.unwrap();
+    let keys: Vec<AspectKey> = here.publish((0..40).map(large).collect()).await.unwrap().keys;
     let mut bobs = bob.events();
     let there = bob.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
     in_sync(&mut bobs).await;

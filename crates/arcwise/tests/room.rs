@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use arcwise::{ArcSet, Event, Limits, Location, RingArc, StoreError};
+use arcwise::{ArcSet, Event, Limits, Location, RingArc, Share, StoreError};
 use common::{PATIENCE, all, aspects, in_sync, open, until, until_held};
 use tempfile::TempDir;
 
@@ -81,7 +81,10 @@ async fn a_part_is_dropped_and_filled_again() {
     until_held(&there, &mut bobs, 2000).await;
 
     let half: ArcSet = RingArc::between(Location(1 << 30), Location(3 << 30)).into();
-    let removed = there.set_arc(half.clone()).await.unwrap();
+    there.set_share(Share::Arcs(half.clone())).await.unwrap();
+    // Nobody took it over that could be counted.
+    assert_eq!(there.status().stats.count, 2000);
+    let removed = there.drop_outside().await.unwrap();
     assert!((800..1200).contains(&removed), "{removed}");
     let status = there.status();
     assert_eq!((status.stats.count, &status.target), (2000 - removed, &half));
@@ -95,7 +98,8 @@ async fn a_part_is_dropped_and_filled_again() {
     until_held(&there, &mut bobs, wanted).await;
     assert_eq!(there.status().stats.count, wanted);
 
-    assert_eq!(there.set_arc(ArcSet::full()).await.unwrap(), 0);
+    there.set_share(Share::FULL).await.unwrap();
+    assert_eq!(there.drop_outside().await.unwrap(), 0);
     until_held(&there, &mut bobs, 2200).await;
     while !there.status().held.is_full() {
         until(&mut bobs, |event| matches!(event, Event::ArcChanged { .. }).then_some(())).await;

@@ -51,6 +51,12 @@ impl RingArc {
         if len == RING { Self::FULL } else { Self { start: first, len } }
     }
 
+    /// The `len` locations around one, or the whole ring where that is longer.
+    pub fn around(middle: Location, len: u64) -> Self {
+        let start = Location(middle.0.wrapping_sub((len.min(RING) / 2) as u32));
+        Self::new(start, len.min(RING)).unwrap_or(Self::FULL)
+    }
+
     /// Where it starts; meaningless but defined (0) for an empty and a full arc.
     pub fn start(&self) -> Location {
         self.start

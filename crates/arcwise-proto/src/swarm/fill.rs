@@ -208,6 +208,7 @@ mod tests {
             number: 1,
             store: store.clone(),
             target: ArcSet::full(),
+            query: store.clone(),
             count: 0,
             bytes: 0,
             full: false,

@@ -1,20 +1,1216 @@
 //! What takes more than one peer: who does what.
+//!
+//! A [`Swarm`] decides for one space whom to be connected to, what to tell them, when to compare with
+//! whom, to whom what is new is pushed, which part of the ring the node aims at, and who is given what
+//! is outside of it. The parts of it are machines of their own.
 
 mod copies;
 mod fill;
 mod handover;
+mod lookup;
 mod quality;
 mod random;
+mod receipts;
 mod record;
 mod schedule;
 mod sizing;
+mod spread;
 mod table;
 
-pub use copies::{Copies, CopiesError, Coverage, Density, Spread, Total, is_alien};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+pub use copies::{Copies, CopiesError, Coverage, Density, Level, Total, is_alien};
 pub use fill::{Fill, Next, Piece, PieceId};
 pub use handover::{Droppable, HandOver};
+pub use lookup::{Asked, Candidate, Goal, Lookup, Outcome as AskedOutcome, Step};
 pub use quality::Quality;
+pub use receipts::{Progress, Receipts, WaitId};
 pub use record::{Address, MAX_RECORD_LIFE, PeerRecord, RecordError, SignedRecord};
 pub use schedule::{Due, Filling, Outcome, Schedule};
-pub use sizing::{ABSENCE, Neighbour, Sizing};
+pub use sizing::{Neighbour, Sizing};
+pub use spread::{Spread, SpreadOutput};
 pub use table::{Known, Learnt, Table, Wanted};
+
+use self::random::Random;
+use crate::{
+    aspect::{Aspect, AspectKey, AuthorKey},
+    id::{NodeId, SpaceId},
+    limits::{MAX_ARCS, MAX_PEERS, PAGE_KEYS},
+    ring::{ArcSet, Location, RingArc},
+    session::{LocalSpace, PeerSpace},
+    time::Time,
+    wire::PeerInfo,
+};
+
+/// It looks around so often while something is to be done, and so often while nothing seems to be.
+/// Guesses: below what a person notices, and little work.
+const LOOK: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// What is news is told to a peer no more often. A guess: several records go together then.
+const NEWS: Duration = Duration::from_secs(1);
+
+/// How long an own record is good for, and after how long a new one is made though nothing has
+/// changed. Guesses: a day off does not make a node a stranger, and records cost little.
+const RECORD: (Duration, Duration) = (Duration::from_secs(86_400), Duration::from_secs(28_800));
+
+/// Where only what is held has changed, and not what is aimed at, a new record waits so long. A guess:
+/// while something is being filled it changes all the time.
+const RECORD_WAITS: Duration = Duration::from_secs(5);
+
+/// An attempt to connect that has led to nothing after so long counts as failed.
+const DIALING: Duration = Duration::from_secs(20);
+
+/// Connections that are being made for one space at a time. A guess.
+const MAX_DIALING: usize = 8;
+
+/// While fewer peers than these are connected, those that one was told of by a ticket are tried too.
+const LEAST_PEERS: usize = 3;
+
+/// First and longest wait between attempts to reach one of those.
+const CONTACT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// Peers that one was told of, at most.
+const MAX_CONTACTS: usize = 1024;
+
+/// Who has just come asks everybody it meets who is near it, for so long. A guess.
+const NEWCOMER: Duration = Duration::from_secs(60);
+
+/// Where there seem to be many nodes, a newcomer finds out who is near it, for so long, before it aims
+/// at anything. A guess: a few look-ups.
+const SETTLING: Duration = Duration::from_secs(3);
+
+/// The first audit of a peer comes so long after it was met, and the others so often. Guesses: a hundred
+/// bytes or two an hour.
+const AUDIT: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3600));
+
+/// Who is waited for is asked again for receipts so often. A guess.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Locations for which takers are looked for at a time, where there are not enough. A guess.
+const REACH: usize = 16;
+
+/// Of so many peers, all are remembered wherever they are; of more, only those near.
+const FEW: usize = 512;
+
+/// What a swarm is told when it begins.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many copies the space wants.
+    pub copies: Copies,
+    /// Which part of the ring the node is to hold, where it does not find that out itself.
+    pub fixed: Option<ArcSet>,
+    /// Of the room there is for the space, how many bytes.
+    pub quota: Option<u64>,
+    /// The longest wait between probes of a peer while nothing happens.
+    pub idle: Duration,
+    /// How long a peer may be away, where there are too few copies without it, before others take its
+    /// place. Where there are enough it may be away for longer.
+    pub patience: Duration,
+    /// Whether what is new is pushed.
+    pub push: bool,
+    /// Whether it is compared with peers.
+    pub pull: bool,
+    /// To spread in time what several nodes would do at the same moment.
+    pub seed: u64,
+}
+
+/// How what is new has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It was published here.
+    Authored,
+    /// This peer has pushed it.
+    Pushed(NodeId),
+    /// In a session, or in an archive.
+    Fetched,
+}
+
+/// What the driver is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Try to connect, once. Then [`Swarm::met`] or [`Swarm::unreachable`].
+    Dial(NodeId),
+    /// The connection is of no use any more, as far as this space is concerned; only who dialled is told.
+    Close(NodeId),
+    /// Send this peer records: `Peers`.
+    Tell(NodeId, Vec<PeerInfo>),
+    /// Ask this peer who is near a location, and give what it answers to [`Swarm::heard_of`].
+    Find(NodeId, Location),
+    /// Fetch what is to be filled and this peer has, as [`Fill`] says; then [`Swarm::filled`].
+    Fill(NodeId),
+    /// Compare in a session; then [`Swarm::compared`].
+    Compare(NodeId),
+    /// Ask whether the peer holds the same; then [`Swarm::probed`].
+    Probe(NodeId),
+    /// Send aspects.
+    Push {
+        /// To whom.
+        to: NodeId,
+        /// Which.
+        keys: Vec<AspectKey>,
+    },
+    /// Send an `Announce`.
+    Announce {
+        /// To whom.
+        to: NodeId,
+        /// Of which; they ascend strictly, and fit one message.
+        keys: Vec<AspectKey>,
+        /// Whether it is to say which of them it holds.
+        receipt: bool,
+    },
+    /// Send a `Graft`.
+    Graft {
+        /// To whom.
+        to: NodeId,
+        /// For which.
+        keys: Vec<AspectKey>,
+    },
+    /// Send a `Prune`.
+    Prune {
+        /// To whom.
+        to: NodeId,
+        /// Like which.
+        keys: Vec<AspectKey>,
+    },
+    /// Send a `Receipt`.
+    Receipt {
+        /// To whom.
+        to: NodeId,
+        /// For which.
+        keys: Vec<AspectKey>,
+    },
+    /// So many peers as were waited for have given receipts.
+    Replicated(WaitId),
+    /// Have the peer prove that it holds something that it claims; then [`Swarm::audited`].
+    Audit(NodeId),
+    /// Give the peer, in a session in which only it takes, all that is held in these arcs; then
+    /// [`Swarm::given`].
+    Give {
+        /// To whom.
+        to: NodeId,
+        /// From where.
+        arcs: ArcSet,
+    },
+    /// Fill towards these arcs from now on, claim nothing outside of them, and keep what is held there;
+    /// then [`Swarm::set_local`] and [`Swarm::set_outside`].
+    Aim(ArcSet),
+    /// Claim nothing in these arcs, though it is held; then [`Swarm::set_local`].
+    Disclaim(ArcSet),
+    /// Remove what is held in these arcs, outside of what is aimed at, and has this local sequence number
+    /// or a lower one; then [`Swarm::set_outside`].
+    Drop {
+        /// From where.
+        arcs: ArcSet,
+        /// Up to where.
+        until: u64,
+    },
+}
+
+/// A peer that is connected and in the space.
+#[derive(Debug)]
+struct Link {
+    theirs: PeerSpace,
+    dialed: bool,
+    /// The sequence of the own record that it was sent.
+    told: u64,
+    news_at: Time,
+    audit_at: Time,
+    /// Both held the same there, when that was last looked at.
+    same: Option<(Time, ArcSet)>,
+}
+
+impl Link {
+    /// What it holds or fills.
+    fn takes(&self) -> ArcSet {
+        match self.theirs.full {
+            true => self.theirs.store.clone(),
+            false => self.theirs.store.union(&self.theirs.target),
+        }
+    }
+}
+
+/// A peer that one was told of, about which nothing else need be known.
+#[derive(Debug)]
+struct Contact {
+    next: Time,
+    wait: Duration,
+}
+
+/// How a space stands, as far as this node knows.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// Nodes that are known, without this one.
+    pub known: usize,
+    /// Of those, the ones that can be reached as far as is known.
+    pub reachable: usize,
+    /// Copies of what this node holds or fills, itself included: where there are the fewest, a twentieth
+    /// of it, and half of it has no more.
+    pub copies: Option<Level>,
+    /// How much the whole space holds, about.
+    pub total: Option<Total>,
+    /// What of the own arcs was not seen to be the same at any peer that is connected.
+    pub unverified: ArcSet,
+    /// Where something is held that belongs to others, who have not taken it yet.
+    pub outside: ArcSet,
+    /// How many copies the space wants.
+    pub wanted: Copies,
+    /// Whether the node finds out itself which part of the ring to hold.
+    pub automatic: bool,
+}
+
+/// What is decided for one space.
+pub struct Swarm {
+    us: NodeId,
+    key: AuthorKey,
+    space: SpaceId,
+    location: Location,
+    settings: Settings,
+    local: LocalSpace,
+    outside: ArcSet,
+    addresses: Vec<Address>,
+    own: Option<(PeerRecord, SignedRecord)>,
+    sequence: u64,
+    /// When a new record is to be made.
+    sign_at: Option<Time>,
+    table: Table,
+    links: BTreeMap<NodeId, Link>,
+    contacts: BTreeMap<NodeId, Contact>,
+    dialing: BTreeMap<NodeId, Time>,
+    sizing: Option<Sizing>,
+    entered: Time,
+    /// Since when somebody is or was connected, and whether anybody has said who there is.
+    acquainted: Option<(Time, bool)>,
+    query: ArcSet,
+    hand_over: HandOver,
+    fill: Fill,
+    schedule: Schedule,
+    spread: Spread,
+    receipts: Receipts,
+    waits: BTreeMap<WaitId, (Vec<AspectKey>, u32, Time)>,
+    random: Random,
+    actions: VecDeque<Action>,
+    look_at: Time,
+    looked: Time,
+}
+
+impl Swarm {
+    /// A node enters a space, or is started again. What it holds is to be told next:
+    /// [`Swarm::set_local`].
+    pub fn new(now: Time, key: AuthorKey, space: SpaceId, settings: Settings) -> Self {
+        let us = NodeId(key.author());
+        let mut random = Random::new(settings.seed);
+        let local = LocalSpace {
+            id: space,
+            number: 0,
+            store: ArcSet::empty(),
+            target: ArcSet::empty(),
+            query: ArcSet::empty(),
+            count: 0,
+            bytes: 0,
+            full: false,
+        };
+        Self {
+            us,
+            key,
+            space,
+            location: Location::of_node(&space, &us),
+            local,
+            outside: ArcSet::empty(),
+            addresses: Vec::new(),
+            own: None,
+            sequence: 0,
+            sign_at: None,
+            table: Table::new(us, space),
+            links: BTreeMap::new(),
+            contacts: BTreeMap::new(),
+            dialing: BTreeMap::new(),
+            sizing: None,
+            entered: now,
+            acquainted: None,
+            query: ArcSet::empty(),
+            hand_over: HandOver::default(),
+            fill: Fill::default(),
+            schedule: Schedule::new(settings.idle, random.next()),
+            spread: Spread::new(random.next()),
+            receipts: Receipts::default(),
+            waits: BTreeMap::new(),
+            random,
+            settings,
+            actions: VecDeque::new(),
+            look_at: now,
+            looked: Time::ZERO,
+        }
+    }
+
+    // ---- What happens here
+
+    /// What this node holds and fills, when it begins and whenever that changes.
+    pub fn set_local(&mut self, now: Time, local: LocalSpace) {
+        let (store, target) = (local.store != self.local.store, local.target != self.local.target);
+        if store || target || self.own.is_none() {
+            let wait = if target { Duration::ZERO } else { RECORD_WAITS };
+            self.sign_by(now + wait);
+        }
+        self.local = local;
+        if self.sizing.is_none() {
+            let target = self.local.target.arcs().into_iter();
+            let target = target.max_by_key(RingArc::len).unwrap_or(RingArc::EMPTY);
+            let seed = self.random.next();
+            self.sizing = Some(Sizing::new(self.us, self.location, target, seed));
+        }
+        self.look_soon(now);
+    }
+
+    /// Where something is held outside of what this node holds or fills.
+    pub fn set_outside(&mut self, now: Time, outside: ArcSet) {
+        self.outside = outside.difference(&self.own_arcs());
+        self.hand_over.held(self.outside.clone());
+        self.look_soon(now);
+    }
+
+    /// Where this node may be reached; the best first.
+    pub fn set_addresses(&mut self, now: Time, addresses: Vec<Address>) {
+        if self.addresses != addresses {
+            self.addresses = addresses;
+            self.sign_by(now);
+        }
+    }
+
+    /// Which part of the ring the node is to hold; `None` where it finds that out itself. What is to be
+    /// filled is told by [`Swarm::set_local`].
+    pub fn set_fixed(&mut self, now: Time, fixed: Option<ArcSet>) {
+        self.settings.fixed = fixed;
+        self.sizing = None;
+        self.set_local(now, self.local.clone());
+    }
+
+    /// How many bytes there is room for in this space.
+    pub fn set_quota(&mut self, now: Time, quota: Option<u64>) {
+        self.settings.quota = quota;
+        self.look_soon(now);
+    }
+
+    /// How many copies the space wants.
+    pub fn copies(&self) -> Copies {
+        self.settings.copies
+    }
+
+    /// A peer to begin with, as a ticket names one: it is tried at once, and while few others are
+    /// connected.
+    pub fn contact(&mut self, now: Time, peer: NodeId) {
+        if self.contacts.len() < MAX_CONTACTS || self.contacts.contains_key(&peer) {
+            self.contacts.insert(peer, Contact { next: now, wait: CONTACT.0 });
+            self.look_soon(now);
+        }
+    }
+
+    /// A record that was kept, from [`Swarm::kept`]. One that does not hold any more is left out.
+    pub fn restore(&mut self, now: Time, record: SignedRecord) {
+        let Ok(known) = record.verify(&self.space) else { return };
+        match known.node == self.us {
+            // So that this node's next record counts.
+            true => self.sequence = self.sequence.max(known.sequence),
+            false => drop(self.table.restore(now, record)),
+        }
+        self.look_soon(now);
+    }
+
+    /// The records to be kept for the next start.
+    pub fn kept(&self) -> Vec<SignedRecord> {
+        let own = self.own.iter().map(|(_, signed)| signed);
+        own.chain(self.table.records()).cloned().collect()
+    }
+
+    /// What has become durable, and was not held before. `sequence` is a local sequence number that is
+    /// not below theirs.
+    pub fn stored(&mut self, now: Time, keys: &[AspectKey], arrival: Arrival, sequence: u64) {
+        let own = self.own_arcs();
+        if arrival == Arrival::Authored
+            && let Some(key) = keys.iter().find(|key| !own.contains(key.location))
+        {
+            if self.outside.is_empty() || !self.outside.contains(key.location) {
+                self.set_outside(now, own.complement());
+            }
+            for key in keys.iter().filter(|key| !own.contains(key.location)) {
+                self.hand_over.stored_outside(sequence, key.location);
+            }
+            self.look_soon(now);
+        }
+        let links = &self.links;
+        let takes = |peer: &NodeId, location| {
+            links.get(peer).is_some_and(|link| {
+                let theirs = &link.theirs;
+                !theirs.full
+                    && (theirs.store.contains(location) || theirs.target.contains(location))
+            })
+        };
+        match arrival {
+            Arrival::Fetched => self.spread.held(keys),
+            _ if !self.settings.push => self.spread.held(keys),
+            Arrival::Authored => self.spread.stored(now, keys, None, takes),
+            Arrival::Pushed(from) => self.spread.stored(now, keys, Some(from), takes),
+        }
+        for (to, keys) in self.receipts.stored(keys) {
+            self.actions.push_back(Action::Receipt { to, keys });
+        }
+        self.changed_where(now, |link| keys.iter().any(|key| link.takes().contains(key.location)));
+    }
+
+    /// Something was removed.
+    pub fn changed(&mut self, now: Time) {
+        self.changed_where(now, |_| true);
+    }
+
+    fn changed_where(&mut self, now: Time, differs: impl Fn(&Link) -> bool) {
+        let peers = self.links.iter().filter(|(_, link)| differs(link));
+        let peers: Vec<NodeId> = peers.map(|(peer, _)| *peer).collect();
+        self.schedule.changed(now, &peers);
+    }
+
+    // ---- Connections
+
+    /// A connection with a peer that is in the space stands, or has been replaced by another one.
+    pub fn met(&mut self, now: Time, peer: NodeId, dialed: bool, theirs: PeerSpace) {
+        self.dialing.remove(&peer);
+        if let Some(contact) = self.contacts.get_mut(&peer) {
+            contact.wait = CONTACT.0;
+        }
+        self.table.met(now, peer);
+        self.spread.met(peer);
+        self.schedule.met(now, peer, dialed);
+        if now.since(self.entered) < NEWCOMER {
+            self.actions.push_back(Action::Find(peer, self.location));
+        }
+        let audit_at = now + self.random.around(AUDIT.0);
+        let link = Link { theirs, dialed, told: 0, news_at: now, audit_at, same: None };
+        self.links.insert(peer, link);
+        self.acquainted.get_or_insert((now, false));
+        self.guard(peer);
+        let waits: Vec<WaitId> = self.waits.keys().copied().collect();
+        waits.into_iter().for_each(|wait| self.ask_for_receipts(wait, Some(peer)));
+        self.look_soon(now);
+    }
+
+    /// The peer holds or fills something else now.
+    pub fn told(&mut self, now: Time, peer: &NodeId, theirs: PeerSpace) {
+        let Some(link) = self.links.get_mut(peer) else { return };
+        link.theirs = theirs;
+        self.schedule.told(peer);
+        self.look_soon(now);
+    }
+
+    /// The connection has ended, or the peer has left the space. `broken`: not because one of both had
+    /// no use for it.
+    pub fn gone(&mut self, now: Time, peer: &NodeId, broken: bool) {
+        if self.links.remove(peer).is_none() {
+            return;
+        }
+        match broken {
+            true => self.table.lost(now, peer),
+            false => self.table.closed(now, peer),
+        }
+        if let Some(contact) = self.contacts.get_mut(peer) {
+            contact.next = now + self.random.around(contact.wait / 4);
+        }
+        self.spread.gone(peer);
+        self.schedule.gone(peer);
+        self.receipts.gone(peer);
+        self.hand_over.gone(peer);
+        self.fill.gone(peer);
+        self.look_soon(now);
+    }
+
+    /// An attempt to connect has failed.
+    pub fn unreachable(&mut self, now: Time, peer: &NodeId) {
+        if self.dialing.remove(peer).is_some() {
+            self.table.failed(now, peer);
+            self.look_soon(now);
+        }
+    }
+
+    /// Whether a connection with this peer is of use.
+    pub fn wants(&self, now: Time, peer: &NodeId) -> bool {
+        self.links.contains_key(peer)
+            && (self.links.len() <= LEAST_PEERS
+                || !self.table.wanted(now, &self.own_arcs()).spare.contains(peer))
+    }
+
+    /// What was measured of the way to a peer.
+    pub fn linked(&mut self, peer: &NodeId, round_trip: Option<Duration>) {
+        if let Some((quality, round_trip)) = self.table.quality(peer).zip(round_trip) {
+            quality.answered(round_trip);
+        }
+    }
+
+    /// A peer has given so many bytes, for which it was asked, in this time.
+    pub fn served(&mut self, peer: &NodeId, bytes: u64, took: Duration) {
+        if let Some(quality) = self.table.quality(peer) {
+            quality.served(bytes, took);
+        }
+    }
+
+    /// A peer broke a rule.
+    pub fn fault(&mut self, now: Time, peer: &NodeId) {
+        if let Some(quality) = self.table.quality(peer) {
+            quality.fault(now);
+        }
+    }
+
+    /// A peer was audited; `None` where there was nothing to ask for, or no answer came.
+    pub fn audited(&mut self, now: Time, peer: &NodeId, passed: Option<bool>) {
+        let Some((quality, passed)) = self.table.quality(peer).zip(passed) else { return };
+        quality.audited(now, passed);
+        if !passed {
+            self.schedule.heard(now, peer, false);
+        }
+        self.look_soon(now);
+    }
+
+    // ---- Who there is
+
+    /// Takes what a peer says of others, and of itself. Gives the records that can be believed, and the
+    /// first reason why one cannot.
+    pub fn heard_of(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        infos: Vec<PeerInfo>,
+    ) -> (Vec<PeerRecord>, Option<RecordError>) {
+        let (mut records, mut fault) = (Vec::new(), None);
+        for info in infos.into_iter().take(MAX_PEERS) {
+            let signed = info.record.clone();
+            match self.table.learn(now, from, info) {
+                Err(error) => {
+                    fault.get_or_insert(error);
+                    continue;
+                }
+                Ok(Learnt::Limited) => continue,
+                Ok(_) => {}
+            }
+            let Ok(record) = signed.read() else { continue };
+            if record.node == self.us {
+                // Made before this node lost its memory: the next must count.
+                if signed.verify(&self.space).is_ok() && record.sequence > self.sequence {
+                    self.sequence = record.sequence;
+                    self.sign_by(now);
+                }
+                continue;
+            }
+            let known = self.table.get(&record.node).map(|known| &known.record);
+            match known.filter(|known| known.sequence >= record.sequence) {
+                Some(known) => records.push(known.clone()),
+                None => records.extend(signed.verify(&self.space)),
+            }
+        }
+        if self.links.contains_key(&from) {
+            self.acquainted.get_or_insert((now, true)).1 = true;
+        }
+        self.look_soon(now);
+        (records, fault)
+    }
+
+    /// Where a peer says that it may be reached.
+    pub fn addresses_of(&self, peer: &NodeId) -> &[Address] {
+        self.table.get(peer).map(|known| known.record.addresses.as_slice()).unwrap_or_default()
+    }
+
+    /// What is known of who is in the space.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// What to tell a peer that asks who is near a location.
+    pub fn nearest(&self, now: Time, to: &NodeId, location: Location) -> Vec<PeerInfo> {
+        let nearest = self.table.nearest(now, location, MAX_PEERS + 1);
+        let others = nearest.iter().filter(|node| *node != to);
+        others.filter_map(|node| self.table.info(now, node)).take(MAX_PEERS).collect()
+    }
+
+    /// Begins to look for something.
+    pub fn look_up(&self, now: Time, goal: Goal) -> Lookup {
+        let location = goal.location();
+        let mut nearest = self.table.nearest(now, location, 2 * MAX_PEERS);
+        if let Goal::Node(node, _) = goal {
+            nearest.push(node);
+        }
+        let known = nearest.iter().filter_map(|node| self.table.get(node));
+        let records: Vec<PeerRecord> = known.map(|known| known.record.clone()).collect();
+        Lookup::new(now, self.us, goal, self.candidates(&goal, &records))
+    }
+
+    /// What a look-up is to know of peers.
+    pub fn candidates(&self, goal: &Goal, records: &[PeerRecord]) -> Vec<Candidate> {
+        let candidate = |record: &PeerRecord| {
+            let link = self.links.get(&record.node);
+            let store = link.map_or(&record.store, |link| &link.theirs.store);
+            Candidate {
+                node: record.node,
+                location: Location::of_node(&self.space, &record.node),
+                claims: store.contains(goal.location()),
+                round_trip: self.table.get(&record.node).and_then(|it| it.quality.round_trip()),
+                connected: link.is_some(),
+            }
+        };
+        records.iter().map(candidate).collect()
+    }
+
+    /// For which locations this node can name somebody who holds them.
+    pub fn query(&self) -> &ArcSet {
+        &self.query
+    }
+
+    // ---- Comparing
+
+    /// What is being filled, and from whom.
+    pub fn fill(&mut self) -> &mut Fill {
+        &mut self.fill
+    }
+
+    /// A peer has told, by its own probe, whether it holds the same.
+    pub fn heard(&mut self, now: Time, peer: &NodeId, same: bool) {
+        self.note(now, peer, same);
+        self.schedule.heard(now, peer, same);
+    }
+
+    /// A probe has ended; `None` where no answer came.
+    pub fn probed(&mut self, now: Time, peer: &NodeId, same: Option<bool>) {
+        if let Some(same) = same {
+            self.note(now, peer, same);
+        }
+        self.schedule.probed(now, peer, same);
+    }
+
+    /// A session has ended.
+    pub fn compared(&mut self, now: Time, peer: &NodeId, outcome: Outcome) {
+        if let Outcome::InSync { one_sided: false, .. } = outcome {
+            self.note(now, peer, true);
+        }
+        self.schedule.compared(now, peer, outcome);
+    }
+
+    /// A peer has nothing more of what is to be filled; `whole` says whether all that both take was
+    /// compared on the way.
+    pub fn filled(&mut self, now: Time, peer: &NodeId, whole: bool) {
+        self.schedule.filled(now, peer, whole);
+    }
+
+    fn note(&mut self, now: Time, peer: &NodeId, same: bool) {
+        let own = self.own_arcs();
+        if let Some(link) = self.links.get_mut(peer) {
+            let shared = own.intersect(&link.theirs.store.union(&link.theirs.target));
+            link.same = same.then_some((now, shared));
+        }
+    }
+
+    // ---- Spreading
+
+    /// What a peer has pushed: what of it was new, and what not.
+    pub fn pushed(&mut self, from: NodeId, new: &[AspectKey], again: &[AspectKey]) {
+        self.spread.pushed(&from, new, again);
+    }
+
+    /// A peer has announced these, which are not held here and should be.
+    pub fn announced(&mut self, now: Time, from: NodeId, lacking: &[AspectKey]) {
+        self.spread.announced(now, from, lacking);
+    }
+
+    /// A peer wants what is like these to be announced, and not pushed.
+    pub fn pruned(&mut self, peer: &NodeId, keys: &[AspectKey]) {
+        self.spread.pruned(peer, keys);
+    }
+
+    /// A peer wants to be pushed what is like these.
+    pub fn grafted(&mut self, peer: &NodeId, keys: &[AspectKey]) {
+        self.spread.grafted(peer, keys);
+    }
+
+    /// A peer wants to know which of what it has announced is held: `held` is, `lacking` not yet.
+    pub fn receipt_wanted(
+        &mut self,
+        now: Time,
+        peer: NodeId,
+        held: Vec<AspectKey>,
+        lacking: &[AspectKey],
+    ) {
+        self.receipts.wanted(now, peer, lacking);
+        if !held.is_empty() {
+            self.actions.push_back(Action::Receipt { to: peer, keys: held });
+        }
+    }
+
+    /// A peer says that it holds these durably.
+    pub fn receipt(&mut self, _now: Time, peer: NodeId, keys: &[AspectKey]) {
+        for wait in self.receipts.received(peer, keys) {
+            self.waits.remove(&wait);
+            self.actions.push_back(Action::Replicated(wait));
+        }
+    }
+
+    /// Waits until so many peers hold each of these: see [`Action::Replicated`]. `None` where too much is
+    /// waited for already. To be ended by [`Swarm::cancel`].
+    pub fn replicate(&mut self, now: Time, keys: &[AspectKey], copies: u32) -> Option<WaitId> {
+        let mut keys = keys.to_vec();
+        keys.sort_unstable();
+        keys.dedup();
+        let wait = self.receipts.wait(&keys, copies)?;
+        self.waits.insert(wait, (keys, copies, now + ASK_AGAIN));
+        self.ask_for_receipts(wait, None);
+        self.look_soon(now);
+        Some(wait)
+    }
+
+    /// How far that is.
+    pub fn progress(&self, wait: WaitId) -> Option<Progress> {
+        self.receipts.progress(wait)
+    }
+
+    /// Nobody waits any more.
+    pub fn cancel(&mut self, wait: WaitId) {
+        self.receipts.cancel(wait);
+        self.waits.remove(&wait);
+    }
+
+    fn ask_for_receipts(&mut self, wait: WaitId, of: Option<NodeId>) {
+        let Some((keys, ..)) = self.waits.get(&wait) else { return };
+        for (peer, link) in self.links.iter().filter(|(peer, _)| of.is_none_or(|of| of == **peer)) {
+            let takes = link.takes();
+            let theirs = keys.iter().filter(|key| takes.contains(key.location));
+            let theirs: Vec<AspectKey> = theirs.copied().collect();
+            for keys in theirs.chunks(PAGE_KEYS) {
+                let (to, keys) = (*peer, keys.to_vec());
+                self.actions.push_back(Action::Announce { to, keys, receipt: true });
+            }
+        }
+    }
+
+    // ---- What is held outside
+
+    /// A session that gave what is held in these arcs has ended. `sequence` is the local sequence number
+    /// up to which it was given; `complete` says whether the peer holds all of it now.
+    pub fn given(&mut self, now: Time, peer: NodeId, arcs: &ArcSet, sequence: u64, complete: bool) {
+        match complete {
+            true => self.hand_over.given(now, peer, arcs, sequence),
+            false => self.hand_over.failed(now, peer),
+        }
+        self.look_soon(now);
+    }
+
+    // ---- Driving
+
+    /// What is to be done now; again until there is nothing more.
+    pub fn poll_action(&mut self, now: Time) -> Option<Action> {
+        if self.actions.is_empty() {
+            self.decide(now);
+        }
+        self.actions.pop_front()
+    }
+
+    /// Time has passed: to be called at [`Swarm::wake_at`].
+    pub fn tick(&mut self, now: Time) {
+        if self.spread.wake_at().is_some_and(|at| at <= now) {
+            self.spread.tick(now);
+        }
+    }
+
+    /// When to call [`Swarm::tick`] at the latest, known after everything was polled.
+    pub fn wake_at(&self) -> Option<Time> {
+        let schedule = self.schedule.wake_at().filter(|_| self.settings.pull);
+        schedule.into_iter().chain(self.spread.wake_at()).chain([self.look_at]).min()
+    }
+
+    fn decide(&mut self, now: Time) {
+        while let Some(output) = self.spread.poll_output() {
+            self.actions.push_back(match output {
+                SpreadOutput::Push { peer, keys } => Action::Push { to: peer, keys },
+                SpreadOutput::Announce { peer, keys } => {
+                    Action::Announce { to: peer, keys, receipt: false }
+                }
+                SpreadOutput::Graft { peer, keys } => Action::Graft { to: peer, keys },
+                SpreadOutput::Prune { peer, keys } => Action::Prune { to: peer, keys },
+            });
+        }
+        if self.look_at <= now {
+            self.look(now);
+        }
+        while self.settings.pull {
+            let (links, local, fill) = (&self.links, &self.local, &self.fill);
+            let due = self.schedule.next(now, |peer| match links.get(peer) {
+                None => Filling::Apart,
+                Some(link) => filling(fill, local, peer, &link.theirs),
+            });
+            self.actions.push_back(match due {
+                Some(Due::Fill(peer)) => Action::Fill(peer),
+                Some(Due::Compare(peer)) => Action::Compare(peer),
+                Some(Due::Probe(peer)) => Action::Probe(peer),
+                None => break,
+            });
+        }
+    }
+
+    fn look_soon(&mut self, now: Time) {
+        self.look_at = self.look_at.min(now.max(self.looked + LOOK.0));
+    }
+
+    fn sign_by(&mut self, at: Time) {
+        self.sign_at = Some(self.sign_at.map_or(at, |before| before.min(at)));
+        self.look_at = self.look_at.min(at);
+    }
+
+    /// Looks at everything that is not decided at the moment when something happens.
+    fn look(&mut self, now: Time) {
+        self.looked = now;
+        self.look_at = now + LOOK.1;
+        self.table.expire(now);
+        let overdue = self.dialing.iter().filter(|(_, until)| **until <= now);
+        let overdue: Vec<NodeId> = overdue.map(|(peer, _)| *peer).collect();
+        for peer in overdue {
+            self.dialing.remove(&peer);
+            self.table.failed(now, &peer);
+        }
+        self.know();
+        self.sign(now);
+        self.size(now);
+        self.hand_out(now);
+        self.connect(now);
+        self.tell(now);
+        self.audit(now);
+        let again: Vec<WaitId> = self
+            .waits
+            .iter_mut()
+            .filter(|(_, (.., at))| *at <= now)
+            .map(|(wait, (.., at))| {
+                *at = now + ASK_AGAIN;
+                *wait
+            })
+            .collect();
+        again.into_iter().for_each(|wait| self.ask_for_receipts(wait, None));
+        let waits = self.waits.values().map(|(.., at)| *at);
+        self.look_at = waits.chain(self.sign_at).chain([self.look_at]).min().unwrap_or(now);
+    }
+
+    /// What this node holds or fills.
+    fn own_arcs(&self) -> ArcSet {
+        self.local.store.union(&self.local.target)
+    }
+
+    /// Keeps in mind whom to remember, and for which locations somebody can be named.
+    fn know(&mut self) {
+        let known = self.table.iter().count();
+        let own = self.own_arcs();
+        let near = match known < FEW {
+            true => ArcSet::full(),
+            false => widened(&own, self.location, 4),
+        };
+        self.table.set_query(self.looked, &near);
+        let now = self.looked;
+        let claims = self.table.iter().filter(|it| it.quality.trusted(now));
+        let claims = claims.filter(|it| !it.quality.presumed_gone(now));
+        let query: ArcSet = claims.flat_map(|it| it.record.store.arcs()).collect();
+        self.query = query.union(&self.local.store).longest(MAX_ARCS);
+    }
+
+    /// Makes a new record, where one is due.
+    fn sign(&mut self, now: Time) {
+        let due = self.sign_at.is_some_and(|at| at <= now);
+        let old =
+            self.own.as_ref().is_none_or(|(own, _)| own.expires <= now + (RECORD.0 - RECORD.1));
+        if !due && !old {
+            return;
+        }
+        self.sign_at = None;
+        self.sequence = (self.sequence + 1).max(now.as_micros());
+        let record = PeerRecord {
+            node: self.us,
+            sequence: self.sequence,
+            expires: now + RECORD.0,
+            addresses: self.addresses.clone(),
+            store: self.local.store.clone(),
+            target: self.local.target.clone(),
+            count: self.local.count,
+            bytes: self.local.bytes,
+        };
+        let signed = record.sign(&self.key, &self.space);
+        self.own = Some((record, signed));
+    }
+
+    /// Finds out which part of the ring to hold.
+    fn size(&mut self, now: Time) {
+        if self.settings.fixed.is_some() {
+            return;
+        }
+        let is_newcomer = self.local.store.is_empty() && self.local.target.is_empty();
+        if is_newcomer {
+            let Some((met, informed)) = self.acquainted else { return };
+            let few = self.table.iter().count() < MAX_PEERS;
+            if !(informed && few) && now < met + SETTLING {
+                self.look_at = self.look_at.min(met + SETTLING);
+                return;
+            }
+        }
+        let mut neighbours = self.neighbours(now, |quality| quality.presumed_gone(now));
+        let away = |it: Duration| it >= self.settings.patience;
+        let here = self.neighbours(now, |quality| quality.absent(now).is_some_and(away));
+        let coverage = Coverage::of(here.iter().map(|it| (&it.arcs, it.weight)));
+        let near = widened(&self.own_arcs(), self.location, 2);
+        let least = f64::from(self.settings.copies.min());
+        if coverage.over(&near).is_some_and(|level| level.min < least) {
+            neighbours = here;
+        }
+        let max_len = self.room();
+        let Some(sizing) = &mut self.sizing else { return };
+        let before = self.local.target.clone();
+        if let Some(target) = sizing.update(now, &neighbours, self.settings.copies, max_len)
+            && target != before
+        {
+            self.actions.push_back(Action::Aim(target));
+        }
+        if let Some(at) = sizing.next_look() {
+            self.look_at = self.look_at.min(at.max(now + LOOK.0));
+        }
+    }
+
+    /// Who holds or fills what, as far as is known; those who are `gone` do not count.
+    fn neighbours(&self, now: Time, gone: impl Fn(&Quality) -> bool) -> Vec<Neighbour> {
+        let neighbour = |known: &Known| {
+            let node = known.record.node;
+            let arcs = match self.links.get(&node) {
+                Some(link) => link.takes(),
+                None => known.record.store.union(&known.record.target),
+            };
+            let gone = gone(&known.quality);
+            let weight = if gone { 0.0 } else { known.quality.copy(now) };
+            Neighbour { node, location: known.location, arcs, weight }
+        };
+        self.table.iter().map(neighbour).collect()
+    }
+
+    /// The most locations there is room for.
+    fn room(&self) -> Option<u64> {
+        let of_quota = self.settings.quota.and_then(|quota| {
+            let held = self.total()?;
+            Some((quota as f64 / held.bytes.max(1) as f64 * 0.9 * 2f64.powi(32)) as u64)
+        });
+        let full = self.local.full.then(|| self.local.store.len());
+        of_quota.into_iter().chain(full).min()
+    }
+
+    /// Gives away what is held outside, and drops what enough others have.
+    fn hand_out(&mut self, now: Time) {
+        if self.outside.is_empty() {
+            return;
+        }
+        for (peer, link) in &self.links {
+            let trusted = self.table.get(peer).is_none_or(|known| known.quality.trusted(now));
+            if !trusted {
+                self.hand_over.gone(peer);
+            } else if let Some(arcs) = self.hand_over.next(now, *peer, &link.theirs) {
+                self.actions.push_back(Action::Give { to: *peer, arcs });
+            }
+        }
+        for droppable in self.hand_over.droppable(now, self.settings.copies.min()) {
+            let (arcs, until) = (droppable.arcs, droppable.until);
+            self.actions.push_back(Action::Drop { arcs, until });
+        }
+    }
+
+    /// Connects to whom it needs, and lets go of whom it does not.
+    fn connect(&mut self, now: Time) {
+        let wanted = self.table.wanted(now, &self.own_arcs());
+        let mut dial = wanted.dial;
+        if self.links.len() < LEAST_PEERS {
+            for (peer, contact) in &mut self.contacts {
+                if self.links.contains_key(peer) || self.dialing.contains_key(peer) {
+                    continue;
+                }
+                if contact.next <= now {
+                    contact.next = now + self.random.around(contact.wait);
+                    contact.wait = (contact.wait * 2).min(CONTACT.1);
+                    dial.insert(0, *peer);
+                }
+                self.look_at = self.look_at.min(contact.next);
+            }
+        }
+        dial.extend(self.lacking_takers(now));
+        for peer in dial {
+            if self.dialing.len() >= MAX_DIALING {
+                break;
+            }
+            if peer != self.us
+                && !self.links.contains_key(&peer)
+                && self.dialing.insert(peer, now + DIALING).is_none()
+            {
+                self.actions.push_back(Action::Dial(peer));
+            }
+        }
+        for peer in wanted.spare {
+            if self.links.get(&peer).is_some_and(|link| link.dialed) {
+                self.actions.push_back(Action::Close(peer));
+            }
+        }
+        if !self.dialing.is_empty() {
+            self.look_at = self.look_at.min(now + Duration::from_secs(1));
+        }
+        // Who has failed is tried again when its time has come.
+        if self.table.iter().any(|known| !known.is_connected()) {
+            self.look_at = self.look_at.min(now + Duration::from_secs(1));
+        }
+    }
+
+    /// Peers that are not connected, and take something of which not enough that are connected do.
+    fn lacking_takers(&self, now: Time) -> Vec<NodeId> {
+        let mut wanted = BTreeSet::new();
+        let min = self.settings.copies.min();
+        let waits = self.waits.values().flat_map(|(keys, copies, _)| {
+            let step = keys.len().div_ceil(REACH).max(1);
+            keys.iter().step_by(step).map(|key| (key.location, *copies))
+        });
+        // Of what is outside, the middle of each arc stands for it.
+        let outside = self.outside.arcs().into_iter().map(|arc| {
+            let middle = Location(arc.start().0.wrapping_add((arc.len() / 2) as u32));
+            (middle, min)
+        });
+        for (location, copies) in waits.chain(outside).take(4 * REACH) {
+            let takers = self.links.values().filter(|link| {
+                link.theirs.store.contains(location) || link.theirs.target.contains(location)
+            });
+            let lacking = (copies as usize + 1).saturating_sub(takers.count());
+            let holders = self.table.holders(now, location);
+            let others = holders.into_iter().filter(|node| !self.links.contains_key(node));
+            wanted.extend(others.take(lacking));
+        }
+        wanted.into_iter().collect()
+    }
+
+    /// Tells peers what is news to them.
+    fn tell(&mut self, now: Time) {
+        let Some((own, signed)) = &self.own else { return };
+        for (peer, link) in &mut self.links {
+            if link.news_at > now {
+                self.look_at = self.look_at.min(link.news_at);
+                continue;
+            }
+            let mut infos = Vec::new();
+            if link.told < own.sequence {
+                link.told = own.sequence;
+                infos.push(PeerInfo { record: signed.clone(), observed: None });
+            }
+            let near = RingArc::around(Location::of_node(&self.space, peer), NEAR);
+            let interest = link.theirs.store.union(&link.theirs.target).union(&near.into());
+            infos.extend(self.table.news(now, peer, &interest, MAX_PEERS - infos.len()));
+            if !infos.is_empty() {
+                link.news_at = now + NEWS;
+                self.look_at = self.look_at.min(link.news_at);
+                self.actions.push_back(Action::Tell(*peer, infos));
+            }
+        }
+    }
+
+    fn audit(&mut self, now: Time) {
+        for (peer, link) in &mut self.links {
+            if link.audit_at <= now {
+                link.audit_at = now + self.random.around(AUDIT.1);
+                if !link.theirs.store.intersect(&self.local.store).is_empty() {
+                    self.actions.push_back(Action::Audit(*peer));
+                }
+            }
+        }
+    }
+
+    /// Met with a network that holds far more: this node has grown up alone, and what it claims cannot
+    /// be true.
+    fn guard(&mut self, met: NodeId) {
+        let ours = &self.local;
+        let Some(link) = self.links.get(&met) else { return };
+        let shared = link.theirs.store.intersect(&ours.store);
+        if shared.is_empty() {
+            return;
+        }
+        let density = |theirs: &PeerSpace| Density {
+            count: theirs.count,
+            bytes: theirs.bytes,
+            len: theirs.store.len(),
+        };
+        let others = self.links.values().map(|link| &link.theirs);
+        let others = others.filter(|theirs| !theirs.store.intersect(&ours.store).is_empty());
+        let others: Vec<Density> = others.map(density).collect();
+        let (count, bytes, len) = (ours.count, ours.bytes, ours.store.len());
+        if is_alien(Density { count, bytes, len }, &others) {
+            self.actions.push_back(Action::Disclaim(shared));
+        }
+    }
+
+    fn total(&self) -> Option<Total> {
+        let (count, bytes, len) = (self.local.count, self.local.bytes, self.local.store.len());
+        let density = |known: &Known| {
+            let record = &known.record;
+            Density { count: record.count, bytes: record.bytes, len: record.store.len() }
+        };
+        let others: Vec<Density> = self.table.iter().map(density).collect();
+        Total::estimate(Density { count, bytes, len }, &others)
+    }
+
+    /// How the space stands, for people.
+    pub fn overview(&self, now: Time) -> Overview {
+        let own = self.own_arcs();
+        let held = self.table.iter().map(|known| {
+            let link = self.links.get(&known.record.node);
+            let store = link.map_or(&known.record.store, |link| &link.theirs.store);
+            (store, weight(now, &known.quality))
+        });
+        let coverage = Coverage::of(held.chain([(&self.local.store, 1.0)]));
+        let verified = self.links.values().filter_map(|link| link.same.as_ref());
+        let verified = verified.fold(ArcSet::empty(), |all, (_, arcs)| all.union(arcs));
+        let reachable = self.table.iter().filter(|it| it.quality.absent(now).is_none());
+        Overview {
+            known: self.table.iter().count(),
+            reachable: reachable.count(),
+            copies: coverage.over(&own),
+            total: self.total(),
+            unverified: own.difference(&verified),
+            outside: self.outside.clone(),
+            wanted: self.settings.copies,
+            automatic: self.settings.fixed.is_none(),
+        }
+    }
+}
+
+/// Peers whose location is so near that of another one are told of to that one.
+const NEAR: u64 = 1 << 28;
+
+/// How the filling of this node and of a peer stand to each other.
+fn filling(fill: &Fill, ours: &LocalSpace, peer: &NodeId, theirs: &PeerSpace) -> Filling {
+    if !ours.full && fill.wants(*peer, ours, theirs) {
+        return Filling::Here;
+    }
+    let lacks = theirs.target.difference(&theirs.store);
+    if !theirs.full && !lacks.intersect(&ours.store).is_empty() {
+        return Filling::There;
+    }
+    match crate::session::shared_arcs(ours, theirs).is_empty() {
+        true => Filling::Apart,
+        false => Filling::None,
+    }
+}
+
+/// What a peer's copy counts.
+fn weight(now: Time, quality: &Quality) -> f64 {
+    if quality.presumed_gone(now) { 0.0 } else { quality.copy(now) }
+}
+
+/// Some arcs, and so many times their length around a location.
+fn widened(arcs: &ArcSet, location: Location, times: u64) -> ArcSet {
+    let around = RingArc::around(location, arcs.len().saturating_mul(times));
+    arcs.union(&around.into())
+}
+
+/// Proves, in an audit with this nonce, that an aspect is held: BLAKE3 keyed with the nonce over the id of
+/// who proves it and the aspect's encoding.
+pub fn audit_proof(nonce: &[u8; 32], prover: &NodeId, aspect: &Aspect) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_keyed(nonce);
+    hasher.update(prover.as_bytes());
+    hasher.update(aspect.encoding());
+    *hasher.finalize().as_bytes()
+}

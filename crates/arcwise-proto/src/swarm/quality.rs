@@ -144,9 +144,20 @@ impl Quality {
 
     /// How likely it can be reached: 0 to 1.
     pub fn availability(&self, now: Time) -> f64 {
+        self.availability_or(now, PRIOR)
+    }
+
+    /// How much of a copy it is that this peer holds: 0 to 1, and 0 where it is not trusted. As its
+    /// availability; but of whom nothing is known is taken to be there always, since else a young network
+    /// would hold twice as much as an old one.
+    pub fn copy(&self, now: Time) -> f64 {
+        if self.trusted(now) { self.availability_or(now, 1.0) } else { 0.0 }
+    }
+
+    fn availability_or(&self, now: Time, prior: f64) -> f64 {
         let (up, seen) = self.times(now);
         let others = median(self.reports.iter().map(|(_, it)| it.availability));
-        let others = others.map_or(PRIOR, |part| f64::from(part) / 1000.0);
+        let others = others.map_or(prior, |part| f64::from(part) / 1000.0);
         ((up + OWN_WEIGHT.as_secs_f64() * others) / (seen + OWN_WEIGHT.as_secs_f64()))
             .clamp(0.0, 1.0)
     }

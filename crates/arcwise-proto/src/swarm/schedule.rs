@@ -55,6 +55,8 @@ pub enum Filling {
     There,
     /// Neither.
     None,
+    /// They have no part of the ring in common.
+    Apart,
 }
 
 /// How a session ended.
@@ -233,6 +235,7 @@ impl Schedule {
                 pace.compare = None;
             }
             let due = match pace.compare {
+                _ if filling == Filling::Apart => None,
                 _ if filling == Filling::Here => may_fill.then_some((Time::ZERO, Doing::Filling)),
                 Some(at) => may_compare.then_some((at, Doing::Comparing)),
                 None if pace.settled => None,
@@ -240,9 +243,8 @@ impl Schedule {
             };
             match due {
                 Some((at, what)) if at <= now => {
-                    if best.is_none_or(|(first, ..)| at < first) {
-                        best = Some((at, *peer, what));
-                    }
+                    let first = best.is_none_or(|(first, ..)| at < first);
+                    best = if first { Some((at, *peer, what)) } else { best };
                 }
                 Some((at, _)) => later = Some(later.map_or(at, |first: Time| first.min(at))),
                 // Until something ends or changes.
@@ -386,8 +388,8 @@ mod tests {
             schedule.next(now, none);
             now = schedule.wake_at().unwrap();
         }
-        for (earlier, later) in times.windows(2).zip(&times[2..]).map(|(a, b)| (a, b)) {
-            assert!(later.since(earlier[1]) > earlier[1].since(earlier[0]), "{times:?}");
+        for three in times.windows(3) {
+            assert!(three[2].since(three[1]) > three[1].since(three[0]), "{times:?}");
         }
     }
 

@@ -21,10 +21,6 @@ use crate::{
     time::Time,
 };
 
-/// A peer that was there less long ago than this is to be counted as if it were: most come back, and
-/// repair is dear. A guess: a restart, or a walk from one network to the next.
-pub const ABSENCE: Duration = Duration::from_secs(120);
-
 /// Growing to our own share waits about so long, so that not all react to one event at once. A guess:
 /// the time in which the news of an event gets around.
 const SHARE_DELAY: Duration = Duration::from_secs(4);

@@ -169,7 +169,7 @@ messages! {
     FindPeers = 14, "FindPeers", 64, FindPeers;
     Announce = 15, "Announce", MAX_FRAME, Announce;
     Graft = 16, "Graft", MAX_FRAME, Graft;
-    Prune = 17, "Prune", 64, Prune;
+    Prune = 17, "Prune", MAX_FRAME, Prune;
     Receipt = 18, "Receipt", MAX_FRAME, Receipt;
     Audit = 19, "Audit", 1024, Audit;
     AuditProof = 20, "AuditProof", 1024, AuditProof;
@@ -268,6 +268,7 @@ impl Message {
             Message::Peers(m) => m.peers.len(),
             Message::Announce(Announce { keys, .. })
             | Message::Graft(Graft { keys, .. })
+            | Message::Prune(Prune { keys, .. })
             | Message::Receipt(Receipt { keys, .. })
             | Message::Audit(Audit { keys, .. }) => keys.len(),
             Message::AuditProof(m) => m.proofs.len(),

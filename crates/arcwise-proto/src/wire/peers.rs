@@ -88,7 +88,7 @@ fn observed(raw: pb::Observed) -> Result<Observed, WireError> {
 fn raw_observed(observed: &Observed) -> pb::Observed {
     let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1);
     pb::Observed {
-        availability: observed.availability.into(),
+        availability: u32::from(observed.availability).min(1000),
         round_trip_ms: observed.round_trip.map_or(0, millis),
         throughput: observed.throughput.unwrap_or(0),
         faults: observed.faults,

@@ -29,7 +29,7 @@ impl Wire for Announce {
     }
 }
 
-/// `Graft`: asks to be sent these now, and everything new from now on.
+/// `Graft`: asks to be sent these now, and what is new near them from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Graft {
     /// The receiver's number for the space.
@@ -50,22 +50,24 @@ impl Wire for Graft {
     }
 }
 
-/// `Prune`: asks to be told of what is new, and not to be sent it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `Prune`: asks to be told of what is new near these, and not to be sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prune {
     /// The receiver's number for the space.
     pub space: u32,
+    /// Strictly ascending. None: all that is new.
+    pub keys: Vec<AspectKey>,
 }
 
 impl Wire for Prune {
     type Raw = pb::Prune;
 
     fn parse(raw: pb::Prune) -> Result<Self, WireError> {
-        Ok(Self { space: raw.space })
+        Ok(Self { space: raw.space, keys: parts::keys("groups", raw.groups)? })
     }
 
     fn raw(&self) -> pb::Prune {
-        pb::Prune { space: self.space }
+        pb::Prune { space: self.space, groups: parts::raw_keys(&self.keys) }
     }
 }
 

@@ -259,7 +259,7 @@ fn spread() -> impl Strategy<Value = Message> {
         match which {
             0 => Announce { space, keys, receipt }.into(),
             1 => Graft { space, keys }.into(),
-            2 => Prune { space }.into(),
+            2 => Prune { space, keys }.into(),
             _ => Receipt { space, keys }.into(),
         }
     })

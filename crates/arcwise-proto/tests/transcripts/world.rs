@@ -149,9 +149,19 @@ impl World {
             let (name, arcs) = space.split_once('=').expect("a space is name=arcs");
             let number = SPACES.iter().position(|(known, _)| *known == name).expect("a space");
             let (store, target) = arcs.split_once('/').unwrap_or((arcs, arcs));
-            let (store, target) = (store.parse().unwrap(), target.parse().unwrap());
+            let (store, target): (ArcSet, _) = (store.parse().unwrap(), target.parse().unwrap());
+            let query = store.clone();
             let (number, id) = (10 * (node + 1) + number + 1, SPACES[number].1);
-            LocalSpace { id, number: number as u32, store, target, count, bytes: 0, full: false }
+            LocalSpace {
+                id,
+                number: number as u32,
+                store,
+                target,
+                query,
+                count,
+                bytes: 0,
+                full: false,
+            }
         };
         self.nodes[node].spaces = spaces.iter().map(local).collect();
         for link in 0..self.links.len() {

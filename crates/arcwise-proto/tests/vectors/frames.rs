@@ -206,7 +206,7 @@ pub(crate) fn fields(message: &Message) -> String {
         Message::Graft(Graft { space, keys }) | Message::Receipt(Receipt { space, keys }) => {
             vec![("space", Number((*space).into())), ("groups", groups(keys))]
         }
-        Message::Prune(m) => vec![("space", Number(m.space.into()))],
+        Message::Prune(m) => vec![("space", Number(m.space.into())), ("groups", groups(&m.keys))],
         Message::Audit(m) => vec![
             ("space", Number(m.space.into())),
             ("nonce", bytes(&m.nonce)),
@@ -288,9 +288,8 @@ fn messages() -> Vec<(&'static str, Message)> {
         |nonce: u8, keys: &[AspectKey]| Audit { space: 7, nonce: [nonce; 32], keys: keys.to_vec() };
     let eight: Vec<AspectKey> = (0..MAX_AUDIT as u8).map(|n| key(n.into(), n)).collect();
     // Of an aspect of which the file has the encoding, too.
-    let proof = |nonce: u8, aspect: &Aspect| {
-        Some(*blake3::keyed_hash(&[nonce; 32], aspect.encoding()).as_bytes())
-    };
+    let proof =
+        |nonce: u8, aspect: &Aspect| Some(audit_proof(&[nonce; 32], &NodeId([0xb0; 32]), aspect));
     let audited = unsigned(1, 2, b"hello");
     vec![
         ("hello", hello(vec![[0x11; 16], [0x22; 16]]).into()),
@@ -415,12 +414,12 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("announcing nothing", Announce { space: 7, keys: vec![], receipt: false }.into()),
         ("asking to be pushed to", Graft { space: 7, keys: some[1..3].to_vec() }.into()),
         ("asking to be pushed to from now on", Graft { space: 7, keys: vec![] }.into()),
-        ("asking not to be pushed to", Prune { space: 7 }.into()),
-        ("asking not to be pushed to in another space", Prune { space: u32::MAX }.into()),
+        ("asking not to be pushed to at all", Prune { space: 7, keys: Vec::new() }.into()),
+        ("asking not to be pushed to near these", Prune { space: 7, keys: some.to_vec() }.into()),
         ("a receipt", Receipt { space: 7, keys: some.to_vec() }.into()),
         ("a receipt of nothing", Receipt { space: 7, keys: vec![] }.into()),
         ("an audit of one aspect", audit(0xa1, &[audited.key()]).into()),
-        ("its proof", AuditProof { proofs: vec![proof(0xa1, &audited)] }.into()),
+        ("its proof, of node b0b0...", AuditProof { proofs: vec![proof(0xa1, &audited)] }.into()),
         ("the same aspect under another nonce", {
             AuditProof { proofs: vec![proof(0xa2, &audited)] }.into()
         }),
