@@ -53,7 +53,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     let node = Node::open(Config::new(&home).loopback()).await?;
     let space = node.space(&SPACE).context("the space")?;
-    let times = twice(&keys, async |key| Ok(space.get(*key).await?.is_some())).await?;
+    let times = twice(&keys, async |key| Ok(space.aspect(*key).await?.is_some())).await?;
     print("the node's get", &times);
 
     let mut asking = Process::start(

@@ -7,6 +7,7 @@ mod fill;
 mod get;
 mod large;
 mod machine;
+mod network;
 mod nodes;
 mod process;
 mod publish;
@@ -32,6 +33,8 @@ enum Command {
     Fill(fill::Args),
     /// Two processes and large aspects, beside a bare stream of iroh with the same bytes.
     Large(large::Args),
+    /// Many nodes in one process: a network that grows, spreads, loses nodes and is cut in two.
+    Network(network::Args),
     /// Two sets in memory, and what it takes to find out how they differ.
     Reconcile(reconcile::Args),
 }
@@ -46,6 +49,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Get(args) => get::run(args).await,
         Command::Fill(args) => fill::run(args).await,
         Command::Large(args) => large::run(args).await,
+        Command::Network(args) => tokio::task::block_in_place(|| network::run(&args)),
         Command::Reconcile(args) => reconcile::run(&args),
     }
 }

@@ -168,10 +168,10 @@ pub(crate) enum SpaceCommand {
     },
     /// Set which part of a space this node holds
     Arc {
-        /// `full`, `empty`, or a share of the ring such as 0.25
-        #[arg(value_parser = fraction)]
-        share: f64,
-        /// Remove what is held outside, for good, whether others hold it or not
+        /// `auto`, `full`, `empty`, or a part of the ring such as 0.25
+        share: arcwise::Share,
+        /// Remove what is held outside at once and for good, whether others hold it or not; without this,
+        /// it is kept until enough others hold it
         #[arg(long)]
         drop: bool,
         #[command(flatten)]
@@ -387,17 +387,6 @@ fn size(text: &str) -> Result<u64, String> {
     (bytes >= 0.0 && bytes < u64::MAX as f64).then_some(bytes as u64).ok_or_else(neither)
 }
 
-fn fraction(text: &str) -> Result<f64, String> {
-    match text {
-        "full" => Ok(1.0),
-        "empty" => Ok(0.0),
-        text => {
-            let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-            share.ok_or_else(|| "neither full nor empty nor a share from 0 to 1".to_owned())
-        }
-    }
-}
-
 fn length_of_time(text: &str) -> Result<Duration, String> {
     let span: Span = text.parse().map_err(|_| "not a length of time such as 12h or 30 days")?;
     let span = span.to_duration(SpanRelativeTo::days_are_24_hours());
@@ -455,8 +444,6 @@ mod tests {
         for bad in ["", "1s", "-2h", "1 month", "soon"] {
             assert!(length_of_time(bad).is_err(), "{bad}");
         }
-        assert_eq!((fraction("full"), fraction("0.25")), (Ok(1.0), Ok(0.25)));
-        assert!(fraction("2").is_err() && fraction("NaN").is_err());
     }
 
     #[test]

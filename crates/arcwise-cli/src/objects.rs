@@ -1,10 +1,8 @@
 //! Where the files of a space go to and come from: a node in this process. The daemon does the same
 //! for its commands.
 
-use std::time::Duration;
-
-use arcwise::{Aspect, EntryAddress, Location, PublishError, Space, StoreError};
-use tokio::{runtime::Handle, task::JoinSet, time::timeout};
+use arcwise::{Aspect, EntryAddress, PublishError, Space, StoreError};
+use tokio::{runtime::Handle, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::files::{NewAspect, ObjectName, Objects};
@@ -13,14 +11,8 @@ use crate::files::{NewAspect, ObjectName, Objects};
 /// they fit into memory.
 pub(crate) const PIECE: usize = 64;
 
-/// Peers asked for what is not held here, at most.
-const ASKED: usize = 3;
-
 /// Peers are asked for so many objects at a time.
 const ASKING: usize = 16;
-
-/// How long one of them may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The node could not store or read.
 #[derive(Debug, thiserror::Error)]
@@ -130,26 +122,9 @@ pub(crate) async fn read(
 }
 
 /// All aspects of an entry: those held here and, where this node does not claim to hold what belongs
-/// there, those of a peer that does.
+/// there, those of peers that do.
 pub(crate) async fn entry(space: &Space, entry: EntryAddress) -> Result<Vec<Aspect>, StoreError> {
-    let mut found = space.entry(entry).await?;
-    let location = Location::of_entry(&entry);
-    if space.status().held.contains(location) {
-        return Ok(found);
-    }
-    for peer in space.peers_at(location).into_iter().take(ASKED) {
-        match timeout(PATIENCE, space.query(peer, entry)).await {
-            Ok(Ok(theirs)) => {
-                found.extend(theirs);
-                found.sort_by_key(Aspect::hash);
-                found.dedup_by_key(|aspect| aspect.hash());
-                break;
-            }
-            Ok(Err(error)) => tracing::debug!(peer = %peer.short(), %error, "no answer"),
-            Err(_) => tracing::debug!(peer = %peer.short(), "no answer in time"),
-        }
-    }
-    Ok(found)
+    Ok(space.get(entry).await?.aspects)
 }
 
 async fn held(space: &Space, names: &[ObjectName]) -> Result<Vec<Option<Aspect>>, StoreError> {
@@ -160,17 +135,11 @@ async fn held(space: &Space, names: &[ObjectName]) -> Result<Vec<Option<Aspect>>
 }
 
 async fn ask(space: &Space, name: ObjectName) -> Option<Aspect> {
-    let location = Location::of_entry(&name.address);
-    for peer in space.peers_at(location).into_iter().take(ASKED) {
-        match timeout(PATIENCE, space.query(peer, name.address)).await {
-            Ok(Ok(aspects)) => {
-                if let Some(found) = aspects.into_iter().find(|aspect| name.is(aspect)) {
-                    return Some(found);
-                }
-            }
-            Ok(Err(error)) => tracing::debug!(peer = %peer.short(), %error, "no answer"),
-            Err(_) => tracing::debug!(peer = %peer.short(), "no answer in time"),
+    match space.get(name.address).await {
+        Ok(found) => found.aspects.into_iter().find(|aspect| name.is(aspect)),
+        Err(error) => {
+            tracing::debug!(%error, "an object could not be looked for");
+            None
         }
     }
-    None
 }

@@ -44,8 +44,10 @@ fn what_is_dropped_or_deleted_gives_the_disk_back() {
     let before = home.run(["store", "stats", "--json"]).json();
     assert_eq!(before["aspects"], daemon.aspects());
 
-    home.run(["space", "arc", "0.5"]).fails(2, &["--drop"]);
-    home.run(["space", "arc", "1.5", "--drop"]).fails(2, &["from 0 to 1"]);
+    home.run(["space", "arc", "1.5", "--drop"]).fails(2, &["a number between 0 and 1"]);
+    // Nobody else holds it, so it stays.
+    let kept = home.run(["space", "arc", "0.5", "--json"]).json();
+    assert_eq!((&kept["removed"], &kept["space"]["aspects"]), (&0.into(), &before["aspects"]));
     let held = home.run(["space", "arc", "0.5", "--drop", "--json"]).json();
     let (removed, left) = (held["removed"].as_u64().unwrap(), held["space"]["aspects"].as_u64());
     assert!(removed > 0 && removed + left.unwrap() == before["aspects"], "{held}");

@@ -56,7 +56,7 @@ pub use arcwise_proto::{
     limits::{MAX_ASPECT_DATA, MAX_DIRECT},
     reconcile::exchange::{Method, Report as Comparison},
     session::{Flow, Report, Role},
-    swarm::Copies,
+    swarm::{Copies, Level, Overview, Total},
     wire::Kind,
 };
 pub use arcwise_store::{CheckReport, Damage, Limits, SpaceStats, StoreError, StoreStats};

@@ -551,10 +551,11 @@ impl Inner {
         upkeep::expire(&space);
         lock(&self.spaces).push(space.clone());
         let kept = records::load(&self.store, &id)?;
-        let local = space.local();
+        let (local, addresses) = (space.local(), self.all_addresses());
         let outside = space.outside()?;
         let contacts: Vec<NodeId> = lock(&self.known).keys().copied().collect();
         space.swarm(self, &[], |swarm, now| {
+            swarm.set_addresses(now, addresses);
             swarm.set_local(now, local);
             swarm.set_outside(now, outside);
             kept.into_iter().for_each(|record| swarm.restore(now, record));
@@ -563,6 +564,13 @@ impl Inner {
         });
         self.spawn(swarm::run(self.clone(), space.clone()));
         Ok(space)
+    }
+
+    /// The same as [`Inner::own_addresses`], as records have it.
+    fn all_addresses(&self) -> Vec<Address> {
+        let (addresses, relays) = self.own_addresses();
+        let addresses = addresses.into_iter().map(Address::Ip);
+        addresses.chain(relays.iter().map(|url| Address::Relay(url.to_string()))).collect()
     }
 
     /// Where this node may be reached, as far as it knows.
@@ -665,10 +673,7 @@ async fn accept(inner: Arc<Inner>) {
 async fn watch_addresses(inner: Arc<Inner>) {
     let mut watched = inner.endpoint.watch_addr();
     loop {
-        let (addresses, relays) = inner.own_addresses();
-        let addresses = addresses.into_iter().map(Address::Ip);
-        let relays = relays.iter().map(|url| Address::Relay(url.to_string()));
-        let all: Vec<Address> = addresses.chain(relays).collect();
+        let all = inner.all_addresses();
         let spaces = lock(&inner.spaces).clone();
         for space in spaces {
             space.swarm(&inner, &[], |swarm, now| swarm.set_addresses(now, all.clone()));

@@ -13,7 +13,7 @@ use arcwise_proto::{
     ArcSet, Aspect, AspectError, AspectKey, EntryAddress, Location, NodeId, SpaceId, Time,
     limits::MAX_DIRECT,
     session::{Digest, Holdings, LocalSpace, PeerSpace, Report, shared_arcs},
-    swarm::{Swarm, WaitId},
+    swarm::{Overview, Swarm, WaitId},
 };
 use arcwise_store::{Keep, Limits, SpaceStats, StoreError};
 use bytes::Bytes;
@@ -295,6 +295,11 @@ impl Space {
             full: lock(&self.state.full).as_ref().map(ToString::to_string),
             peers,
         }
+    }
+
+    /// How the space as a whole stands, as far as this node knows.
+    pub fn overview(&self) -> Overview {
+        lock(&self.state.swarm).overview(self.node.inner().now())
     }
 
     /// Stores aspects durably, then pushes them towards the peers that hold their locations. What does

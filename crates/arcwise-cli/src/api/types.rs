@@ -109,10 +109,12 @@ pub(crate) struct Limit {
 }
 
 /// Which part of the ring to hold.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Hold {
-    /// Its share of the ring, from 0 to 1, around the node's own location.
-    pub(crate) fraction: f64,
+    /// As [`arcwise::Share`] is written: `auto`, `full`, `empty`, a number from 0 to 1, or arcs.
+    pub(crate) share: String,
+    /// Whether what is held outside is removed at once.
+    pub(crate) drop: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

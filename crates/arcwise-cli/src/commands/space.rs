@@ -6,7 +6,7 @@ use super::Context;
 use crate::{
     api::{Arcs, Held, Hold, Limit, NewSpace, Space, SpaceId, Ticket},
     args::{InSpace, SpaceCommand},
-    exit::{Exit, Usage},
+    exit::Exit,
     files::printable,
     output::{bytes, count, table},
 };
@@ -48,23 +48,24 @@ pub(super) async fn space(command: SpaceCommand, context: &Context<'_>) -> anyho
                 )),
             }
         }
-        SpaceCommand::Arc { share: fraction, drop, space } => {
-            if fraction < 1.0 && !drop {
-                let text = "this removes what is held outside, for good; to do it: --drop";
-                return Err(Usage(text.to_owned()).into());
-            }
+        SpaceCommand::Arc { share: part, drop, space } => {
             let dropping = output.spinner("removing what is outside");
-            let held: Result<Held, _> =
-                client.post_in("/v1/space/arc", space.into(), Hold { fraction }).await;
+            let held: Result<Held, _> = {
+                let hold = Hold { share: part.to_string(), drop };
+                client.post_in("/v1/space/arc", space.into(), hold).await
+            };
             dropping.finish_and_clear();
             let held = held?;
             match output.json {
                 true => output.json(&held)?,
                 false => output.say(format_args!(
-                    "“{}” aims at {} now; {} removed.",
+                    "“{}” aims at {} now; {}.",
                     printable(held.space.name.as_bytes()),
                     share(&held.space.target),
-                    count(held.removed, "aspect"),
+                    match drop {
+                        true => format!("{} removed", count(held.removed, "aspect")),
+                        false => "what is outside stays until enough others hold it".to_owned(),
+                    },
                 )),
             }
         }

@@ -65,7 +65,7 @@ impl Comparison {
                 let Some((last, _)) = piece.last() else { break };
                 after = *last;
                 for (_, aspect) in piece {
-                    match there.get(aspect.key()).await? {
+                    match there.aspect(aspect.key()).await? {
                         Some(other) if other.encoding() == aspect.encoding() => {
                             both.insert(aspect.key());
                         }

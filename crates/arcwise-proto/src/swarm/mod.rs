@@ -359,7 +359,8 @@ impl Swarm {
             let target = self.local.target.arcs().into_iter();
             let target = target.max_by_key(RingArc::len).unwrap_or(RingArc::EMPTY);
             let seed = self.random.next();
-            self.sizing = Some(Sizing::new(self.us, self.location, target, seed));
+            let patience = self.settings.patience;
+            self.sizing = Some(Sizing::new(self.us, self.location, target, patience, seed));
         }
         self.look_soon(now);
     }

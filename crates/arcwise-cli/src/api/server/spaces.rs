@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arcwise::{Limits, Location, Node, RingArc, SpaceStatus};
+use arcwise::{Limits, Node, Share, SpaceStatus};
 use axum::{Json, extract::State, http::Uri};
 
 use super::{Answer, Body, Daemon, MIN_PREFIX, parsed};
@@ -102,18 +102,13 @@ pub(super) async fn limit(State(daemon): State<Daemon>, uri: Uri, body: Body) ->
     Ok(Json(told(&space.status())))
 }
 
-/// Holds a part of the ring around the node's own location, and nothing else.
+/// Holds a part of the ring from now on.
 pub(super) async fn hold(State(daemon): State<Daemon>, uri: Uri, body: Body) -> Answer<Held> {
-    let Hold { fraction } = parsed(body)?;
-    if !(0.0..=1.0).contains(&fraction) {
-        return Err(Error::bad_request("a part of the ring is a number from 0 to 1"));
-    }
-    let (node, space) = (daemon.node()?, daemon.space(&uri)?);
-    let middle = Location::of_node(&space.id(), &node.id());
-    let len = (fraction * 2_f64.powi(32)).round() as u64;
-    let start = Location(middle.0.wrapping_sub((len / 2) as u32));
-    let arc = RingArc::new(start, len).map_err(Error::bad_request)?;
-    let removed = space.set_arc(arc.into()).await?;
+    let Hold { share, drop } = parsed(body)?;
+    let share = share.parse::<Share>().map_err(Error::bad_request)?;
+    let space = daemon.space(&uri)?;
+    space.set_share(share).await?;
+    let removed = if drop { space.drop_outside().await? } else { 0 };
     Ok(Json(Held { space: told(&space.status()), removed }))
 }
 
