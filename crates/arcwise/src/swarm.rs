@@ -68,6 +68,7 @@ impl SpaceState {
 /// Wakes the swarm of a space when it is time, until the node stops or leaves the space.
 pub(crate) async fn run(inner: Arc<Inner>, space: Arc<SpaceState>) {
     let mut wake_at = space.wake_at.subscribe();
+    let mut changes = inner.changes.subscribe();
     loop {
         let at = *wake_at.borrow_and_update();
         let sleep = async {
@@ -79,6 +80,12 @@ pub(crate) async fn run(inner: Arc<Inner>, space: Arc<SpaceState>) {
         tokio::select! {
             () = sleep => space.swarm(&inner, &[], |swarm, now| swarm.tick(now)),
             changed = wake_at.changed() => if changed.is_err() { return },
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                space.told_local(&inner);
+            }
             () = inner.stop.cancelled() => return,
             () = space.left.cancelled() => return,
         }
@@ -109,6 +116,8 @@ fn act(
         }
         Action::Fill(from) => with_peer(inner, space, from, |inner, space, peer| async move {
             let whole = fill::fill_from(&inner, &peer, &space).await;
+            // What has come of it decides what is next.
+            space.told_local(&inner);
             space.swarm(&inner, &[], |swarm, now| swarm.filled(now, &peer.id, whole));
         }),
         Action::Compare(with) => with_peer(inner, space, with, |inner, space, peer| async move {
