@@ -33,8 +33,8 @@ pub struct Asked {
 pub struct Found {
     /// All of its aspects that were found, each once, verified. Not stored here by that.
     pub aspects: Vec<Aspect>,
-    /// Who was asked, in the order in which they answered. Nobody where this node holds what belongs
-    /// there itself.
+    /// Who was asked, in the order in which they answered. Nobody where this node has it and holds what
+    /// belongs there.
     pub asked: Vec<Asked>,
 }
 

@@ -363,9 +363,9 @@ impl Space {
         }
     }
 
-    /// All aspects of an entry, from wherever they are: from the local store, and where this node does
-    /// not hold what belongs there, from peers that do, found from peer to peer if need be. What peers
-    /// give is verified, and not stored.
+    /// All aspects of an entry, from wherever they are: from the local store, and where there are none or
+    /// this node does not hold what belongs there, from peers that do, found from peer to peer if need be.
+    /// What peers give is verified, and not stored.
     ///
     /// # Errors
     /// Where the store cannot be read. Who could not be asked is in [`Found::asked`].
@@ -373,7 +373,8 @@ impl Space {
         // Before it is read: what is claimed then is in it.
         let held = self.state.store.held().contains(Location::of_entry(&entry));
         let mut found = Found { aspects: self.entry(entry).await?, asked: Vec::new() };
-        if !held {
+        // What was published elsewhere a moment ago may not have come yet.
+        if !held || found.aspects.is_empty() {
             let others = find::entry(&self.node.inner(), &self.state, entry).await;
             found.asked = others.asked;
             found.aspects.extend(others.aspects);
