@@ -288,8 +288,13 @@ fn messages() -> Vec<(&'static str, Message)> {
         |nonce: u8, keys: &[AspectKey]| Audit { space: 7, nonce: [nonce; 32], keys: keys.to_vec() };
     let eight: Vec<AspectKey> = (0..MAX_AUDIT as u8).map(|n| key(n.into(), n)).collect();
     // Of an aspect of which the file has the encoding, too.
-    let proof =
-        |nonce: u8, aspect: &Aspect| Some(audit_proof(&[nonce; 32], &NodeId([0xb0; 32]), aspect));
+    let proof = |nonce: u8, aspect: &Aspect| {
+        Some(arcwise_proto::swarm::audit_proof(
+            &[nonce; 32],
+            &arcwise_proto::NodeId([0xb0; 32]),
+            aspect,
+        ))
+    };
     let audited = unsigned(1, 2, b"hello");
     vec![
         ("hello", hello(vec![[0x11; 16], [0x22; 16]]).into()),
