@@ -12,9 +12,8 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use arcwise::{
-    ArcSet, AspectKey, Config, Copies, Direction, EntryAddress, Event, Limits, NewAspect, Node,
-    NodeId, Space, SpaceOptions,
-    Kind,
+    ArcSet, AspectKey, Config, Copies, Direction, EntryAddress, Event, Kind, Limits, NewAspect,
+    Node, NodeId, Space, SpaceOptions,
 };
 use arcwise_proto::Location;
 use tempfile::TempDir;
@@ -113,7 +112,6 @@ impl Member {
     }
 }
 
-
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut network = Network { members: Vec::new(), random: Random(args.seed << 32), args };
     let started = Instant::now();
@@ -162,8 +160,11 @@ impl Network<'_> {
         std::fs::write(folder.path().join("key"), key)?;
         let mut config = Config::new(folder.path()).loopback();
         config.patience = Duration::from_secs(self.args.patience);
-        let runtime =
-            Builder::new_multi_thread().worker_threads(1).max_blocking_threads(4).enable_all().build()?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(4)
+            .enable_all()
+            .build()?;
         let copies = self.args.copies;
         let opened = runtime.spawn(async move {
             let node = Node::open(config).await?;
@@ -302,7 +303,8 @@ impl Network<'_> {
             let done = member.run(async move { space.publish(news).await })?;
             let now = Instant::now();
             published.extend(done.keys.iter().map(|key| (*key, (member.node.id(), now))));
-            let due = started + Duration::from_secs_f64((turn as u64 + 1) as f64 * batch as f64 / rate as f64);
+            let due = started
+                + Duration::from_secs_f64((turn as u64 + 1) as f64 * batch as f64 / rate as f64);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
         println!("{entries} entries authored in {:.1} s", started.elapsed().as_secs_f64());
@@ -322,7 +324,10 @@ impl Network<'_> {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        println!("the last copy was there {:.1} s after the last entry", started.elapsed().as_secs_f64());
+        println!(
+            "the last copy was there {:.1} s after the last entry",
+            started.elapsed().as_secs_f64()
+        );
         // From the author to all who should hold it.
         let held: Vec<ArcSet> = self.members.iter().map(Member::held).collect();
         let mut last: Vec<Duration> = Vec::new();
@@ -351,7 +356,9 @@ impl Network<'_> {
         let of = |part: f64| last[((last.len() - 1) as f64 * part) as usize].as_secs_f64() * 1000.0;
         println!(
             "from the author to all who hold it: p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms",
-            of(0.5), of(0.99), of(1.0)
+            of(0.5),
+            of(0.99),
+            of(1.0)
         );
         println!("copies: at least {}, median {}", copies[0], copies[copies.len() / 2]);
         let sum = |of: fn(&Counts) -> &AtomicU64| -> u64 {
@@ -390,9 +397,10 @@ impl Network<'_> {
             let key = keys[self.random.below(keys.len())];
             let member = &self.members[self.random.below(self.members.len())];
             // The entry's address is in the aspect; somebody has it.
-            let holder = self.members.iter().find(|m| {
-                m.counts.stored.lock().expect("nobody panics").contains_key(&key)
-            });
+            let holder = self
+                .members
+                .iter()
+                .find(|m| m.counts.stored.lock().expect("nobody panics").contains_key(&key));
             let holder = holder.context("somebody has it")?;
             let space = holder.space.clone();
             let aspect = holder.run(async move { space.aspect(key).await })?;
@@ -408,7 +416,9 @@ impl Network<'_> {
         let of = |part: f64| took[((took.len() - 1) as f64 * part) as usize].as_secs_f64() * 1000.0;
         println!(
             "{times} entries got from anywhere: p50 {:.1} ms, p99 {:.1} ms; {:.1} peers answered each time",
-            of(0.5), of(0.99), asked as f64 / times as f64
+            of(0.5),
+            of(0.99),
+            asked as f64 / times as f64
         );
         Ok(())
     }
@@ -424,17 +434,20 @@ impl Network<'_> {
         println!("{victims} nodes killed");
         let started = Instant::now();
         let lost = published.keys().filter(|key| {
-            !self.members.iter().any(|m| {
-                m.counts.stored.lock().expect("nobody panics").contains_key(key)
-            })
+            !self
+                .members
+                .iter()
+                .any(|m| m.counts.stored.lock().expect("nobody panics").contains_key(key))
         });
         println!("{} entries have no copy left", lost.count());
         let (mut least, mut shown) = (usize::MAX, Instant::now());
         loop {
             let (now, mean) = self.coverage();
             if now != least || shown.elapsed() > Duration::from_secs(30) {
-                println!("after {:.1} s: at least {now} claim a location, {mean:.1} on average",
-                    started.elapsed().as_secs_f64());
+                println!(
+                    "after {:.1} s: at least {now} claim a location, {mean:.1} on average",
+                    started.elapsed().as_secs_f64()
+                );
                 (least, shown) = (now, Instant::now());
             }
             if now >= self.args.copies.target() as usize {
