@@ -80,7 +80,10 @@ async fn all_see_that_they_hold_the_same() {
     let theirs = carol.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
     let mut carols = carol.events();
     until(&mut carols, |event| matches!(event, Event::InSync { .. }).then_some(())).await;
+    // Carol may push it to Bob herself by now.
+    let mut alices = alice.events();
     theirs.publish(aspects(5000..5010)).await.unwrap();
+    until_held(&here, &mut alices, 1010).await;
     until_held(&there, &mut bobs, 1010).await;
     assert_eq!(all(&here).await, all(&there).await);
     let same = async {
