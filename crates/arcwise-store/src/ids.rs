@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use arcwise_proto::{AspectHash, AspectKey, Location};
+use arcwise_proto::{Aspect, AspectHash, AspectKey, Location};
 use fjall::Keyspace;
 
 use crate::{
@@ -105,6 +105,20 @@ impl Space {
             locations.insert(location(&row)?);
         }
         Ok(locations)
+    }
+
+    /// The aspect with this hash, wherever on the ring it is.
+    ///
+    /// # Errors
+    /// Where the disk fails or what is on it is damaged.
+    pub fn find(&self, hash: &AspectHash) -> Result<Option<Aspect>, StoreError> {
+        for location in self.locations(hash, hash)? {
+            let found = self.get(&AspectKey { location, hash: *hash })?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     /// Whether this aspect can be found by its hash.

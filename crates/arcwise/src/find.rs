@@ -1,11 +1,11 @@
 //! Asking from anywhere: an entry of whoever has it, and where a node is. Whom to ask, and when, is decided
 //! by [`Lookup`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arcwise_proto::{
     Aspect, AspectHash, EntryAddress, Location, NodeId,
-    swarm::{Address, Goal, Step},
+    swarm::{self, Address, Goal, Step},
 };
 use tokio::task::JoinSet;
 
@@ -24,6 +24,12 @@ pub struct Asked {
     pub peer: NodeId,
     /// Whether it claims to hold what was asked for.
     pub claims: bool,
+    /// Who has named it, where it was not known before.
+    pub named_by: Option<NodeId>,
+    /// How long an answer of it takes, as it was measured before.
+    pub round_trip: Option<Duration>,
+    /// How long this one took, where one came; connecting included.
+    pub took: Option<Duration>,
     /// How many aspects it has given; or why none, for people.
     pub outcome: Result<usize, String>,
 }
@@ -33,7 +39,7 @@ pub struct Asked {
 pub struct Found {
     /// All of its aspects that were found, each once, verified. Not stored here by that.
     pub aspects: Vec<Aspect>,
-    /// Who was asked, in the order in which they answered. Nobody where this node has it and holds what
+    /// Who was asked, in this order. Nobody where this node has it and holds what
     /// belongs there.
     pub asked: Vec<Asked>,
 }
@@ -46,8 +52,9 @@ pub(crate) async fn entry(
 ) -> Found {
     let location = Location::of_entry(&entry);
     let mut found: BTreeMap<AspectHash, Aspect> = BTreeMap::new();
-    let mut asked = Vec::new();
-    look_up(inner, space, Goal::Entry(location), Some(entry), |peer, claims, result| {
+    let mut outcomes: BTreeMap<NodeId, (bool, Result<usize, String>)> = BTreeMap::new();
+    let goal = Goal::Entry(location);
+    let (_, asked) = look_up(inner, space, goal, Some(entry), |peer, claims, result| {
         let outcome = match result {
             Ok(answer) => {
                 let count = answer.aspects.len();
@@ -56,11 +63,25 @@ pub(crate) async fn entry(
             }
             Err(error) => Err(error.to_string()),
         };
-        asked.push(Asked { peer, claims, outcome });
+        outcomes.insert(peer, (claims, outcome));
     })
     .await;
-    Found { aspects: found.into_values().collect(), asked }
+    let asked = asked.into_iter().map(|asked| {
+        let peer = asked.peer.node;
+        let (took, (claims, outcome)) = match outcomes.remove(&peer) {
+            // As it claimed in its record, where it does not say now.
+            Some((_, Err(why))) => (None, (asked.peer.claims, Err(why))),
+            Some(answer) => (Some(asked.took), answer),
+            None => (None, (asked.peer.claims, Err(NOT_WAITED_FOR.to_owned()))),
+        };
+        let (named_by, round_trip) = (asked.named_by, asked.peer.round_trip);
+        Asked { peer, claims, named_by, round_trip, took, outcome }
+    });
+    Found { asked: asked.collect(), aspects: found.into_values().collect() }
 }
+
+/// What is said of who has not answered when enough others have.
+const NOT_WAITED_FOR: &str = "it had not answered when the search was over";
 
 /// Finds a node of the space, and connects to it.
 pub(crate) async fn node(
@@ -74,20 +95,20 @@ pub(crate) async fn node(
     // It may be elsewhere by now.
     let location = Location::of_node(&id, node);
     let goal = Goal::Node(*node, location);
-    let said = look_up(inner, space, goal, None, |_, _, _| {}).await;
+    let (said, _) = look_up(inner, space, goal, None, |_, _, _| {}).await;
     let at = said.get(node).map(Vec::as_slice).unwrap_or_default();
     inner.connect(node, &id, at).await
 }
 
 /// Carries a look-up: for this entry, or for who is near the goal. Gives where those whom it has heard of
-/// may be reached.
+/// may be reached, and who was asked.
 async fn look_up(
     inner: &Arc<Inner>,
     space: &Arc<SpaceState>,
     goal: Goal,
     entry: Option<EntryAddress>,
     mut heard: impl FnMut(NodeId, bool, &mut Result<Answer, RequestError>),
-) -> BTreeMap<NodeId, Vec<Address>> {
+) -> (BTreeMap<NodeId, Vec<Address>>, Vec<swarm::Asked>) {
     let mut lookup = lock(&space.swarm).look_up(inner.now(), goal);
     let mut addresses: BTreeMap<NodeId, Vec<Address>> = BTreeMap::new();
     let mut asking = JoinSet::new();
@@ -148,5 +169,6 @@ async fn look_up(
             () = inner.stop.cancelled() => break,
         }
     }
-    addresses
+    let asked = lookup.asked().copied().collect();
+    (addresses, asked)
 }

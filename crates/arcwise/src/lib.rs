@@ -43,12 +43,14 @@ mod ingest;
 mod node;
 mod options;
 mod peer;
+mod progress;
 mod records;
 mod request;
 mod space;
 mod swarm;
 mod ticket;
 mod upkeep;
+mod why;
 
 pub use archive::{ExportError, Exported, ImportError, Imported};
 pub use arcwise_proto::{
@@ -68,6 +70,8 @@ pub use iroh::RelayUrl;
 pub use node::{Node, NodeStatus, UnreachablePeer};
 pub use options::{ParseShareError, Share, SpaceOptions};
 pub use peer::{PeerSpaceStatus, PeerStatus};
+pub use progress::{Left, Progress, Rate};
 pub use request::DirectMessage;
-pub use space::{NewAspect, PublishError, Published, Space, SpaceStatus, SyncOptions};
+pub use space::{NewAspect, PublishError, Published, Replication, Space, SpaceStatus, SyncOptions};
 pub use ticket::{Ticket, TicketError};
+pub use why::{Claim, Whereabouts};

@@ -519,6 +519,10 @@ impl Inner {
             Source::Broadcast(peer) => Arrival::Pushed(peer),
             Source::Gossip(_) | Source::Import => Arrival::Fetched,
         };
+        if source != Source::Local {
+            let bytes: usize = new.iter().map(|aspect| aspect.encoding().len()).sum();
+            lock(&space.meter).add(self.now(), new.len() as u64, bytes as u64);
+        }
         space.swarm(self, new, |swarm, now| swarm.stored(now, &keys, arrival, sequence));
         self.emit(Event::Stored { space: space.id(), keys, source });
     }
@@ -546,7 +550,7 @@ impl Inner {
             seed: u64::from_le_bytes(seed),
         };
         let swarm = Swarm::new(self.now(), self.author.clone(), id, settings);
-        let space = SpaceState::new(store, number, swarm);
+        let space = SpaceState::new(store, number, share.clone(), swarm);
         // Nothing that has expired is taken, from the beginning.
         upkeep::expire(&space);
         lock(&self.spaces).push(space.clone());

@@ -31,6 +31,7 @@ use crate::{
     node::{Inner, Running},
     options,
     peer::{Peer, lock},
+    progress::{Meter, Progress},
     request::{self, DirectMessage},
     upkeep,
 };
@@ -40,6 +41,9 @@ const DIRECT_QUEUE: usize = 64;
 
 /// Aspects whose copies are waited for at a time; more follow. A guess.
 const WAITED_FOR: usize = 4096;
+
+/// How often who waits for copies is told how far it is. A guess: people do not read faster.
+const TELL_COPIES: Duration = Duration::from_millis(250);
 
 /// How long to wait where too much is waited for already.
 const FULL_OF_WAITS: Duration = Duration::from_millis(500);
@@ -67,10 +71,19 @@ pub(crate) struct SpaceState {
     pub(crate) intake: Intake,
     /// Why nothing is taken now, for want of room.
     pub(crate) full: Mutex<Option<StoreError>>,
+    /// What comes from others.
+    pub(crate) meter: Mutex<Meter>,
+    /// Which part of the ring it was told to hold.
+    pub(crate) share: Mutex<Share>,
 }
 
 impl SpaceState {
-    pub(crate) fn new(store: arcwise_store::Space, number: u32, swarm: Swarm) -> Arc<Self> {
+    pub(crate) fn new(
+        store: arcwise_store::Space,
+        number: u32,
+        share: Share,
+        swarm: Swarm,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             number,
@@ -83,7 +96,27 @@ impl SpaceState {
             claims: AtomicU64::new(0),
             intake: Intake::default(),
             full: Mutex::default(),
+            meter: Mutex::default(),
+            share: Mutex::new(share),
         })
+    }
+
+    /// How it stands now.
+    pub(crate) fn status(&self, inner: &Inner) -> SpaceStatus {
+        let id = self.id();
+        let peers = lock(&inner.peers).values().filter(|peer| peer.space(&id).is_some()).count();
+        SpaceStatus {
+            id,
+            name: self.store.name().to_owned(),
+            stats: self.store.stats(),
+            held: self.store.held(),
+            target: self.store.target(),
+            share: lock(&self.share).clone(),
+            limits: self.store.limits(),
+            full: lock(&self.full).as_ref().map(ToString::to_string),
+            peers,
+            progress: Progress::of(inner, self),
+        }
     }
 
     /// What is held where a peer takes it too, in short.
@@ -241,7 +274,7 @@ pub struct SyncOptions {
 }
 
 /// How a space stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SpaceStatus {
     /// The space.
     pub id: SpaceId,
@@ -253,6 +286,8 @@ pub struct SpaceStatus {
     pub held: ArcSet,
     /// What the node fills towards.
     pub target: ArcSet,
+    /// Which part of the ring it was told to hold.
+    pub share: Share,
     /// How much it may hold.
     pub limits: Limits,
     /// Why the node takes nothing new now, for people: there is no room. It goes on serving, and takes
@@ -260,6 +295,8 @@ pub struct SpaceStatus {
     pub full: Option<String>,
     /// How many connected peers are in it.
     pub peers: usize,
+    /// How far it is.
+    pub progress: Progress,
 }
 
 /// A space that a node is in. Cheap to clone; keeps its node running.
@@ -282,19 +319,7 @@ impl Space {
 
     /// How it stands now.
     pub fn status(&self) -> SpaceStatus {
-        let id = self.id();
-        let peers =
-            lock(&self.node.peers).values().filter(|peer| peer.space(&id).is_some()).count();
-        SpaceStatus {
-            id,
-            name: self.name(),
-            stats: self.state.store.stats(),
-            held: self.state.store.held(),
-            target: self.state.store.target(),
-            limits: self.state.store.limits(),
-            full: lock(&self.state.full).as_ref().map(ToString::to_string),
-            peers,
-        }
+        self.state.status(&self.node.inner())
     }
 
     /// How the space as a whole stands, as far as this node knows.
@@ -335,31 +360,43 @@ impl Space {
     /// connected that claim or fill their locations are asked, and who connects meanwhile. Has no limit of
     /// time, and may be dropped.
     pub async fn replicated(&self, keys: &[AspectKey], copies: u32) {
+        self.replicated_telling(keys, copies, |_| {}).await;
+    }
+
+    /// As [`Space::replicated`], and tells now and then how far it is.
+    pub async fn replicated_telling(
+        &self,
+        keys: &[AspectKey],
+        copies: u32,
+        mut tell: impl FnMut(Replication),
+    ) {
         let inner = self.node.inner();
-        for keys in keys.chunks(WAITED_FOR) {
-            let (complete, waits) = oneshot::channel();
+        let mut before = 0;
+        for part in keys.chunks(WAITED_FOR) {
+            let (complete, mut waits) = oneshot::channel();
             let id = loop {
-                let id = self.state.swarm(&inner, &[], |swarm, now| {
-                    let id = swarm.replicate(now, keys, copies)?;
-                    Some((id, swarm.progress(id).is_some_and(|progress| progress.is_complete())))
-                });
-                match id {
+                let replicate = |swarm: &mut Swarm, now| swarm.replicate(now, part, copies);
+                match self.state.swarm(&inner, &[], replicate) {
                     Some(id) => break id,
                     // Others wait for too much already.
                     None => tokio::time::sleep(FULL_OF_WAITS).await,
                 }
             };
-            let _cancel = Cancel { space: &self.state, id: id.0 };
-            if id.1 {
-                continue;
+            let _cancel = Cancel { space: &self.state, id };
+            lock(&self.state.waiting).insert(id, complete);
+            loop {
+                let progress = lock(&self.state.swarm).progress(id);
+                // It may have been complete before anybody could be told.
+                let Some(progress) = progress.filter(|it| !it.is_complete()) else { break };
+                let (complete, copies) = (before + progress.complete, progress.copies);
+                tell(Replication { keys: keys.len(), complete, copies });
+                tokio::select! {
+                    _ = &mut waits => break,
+                    () = tokio::time::sleep(TELL_COPIES) => {}
+                }
             }
-            lock(&self.state.waiting).insert(id.0, complete);
-            // It may have been complete before that was entered.
-            let done = lock(&self.state.swarm).progress(id.0).is_none_or(|it| it.is_complete());
-            if !done {
-                // Ends with the node at the latest.
-                let _ = waits.await;
-            }
+            before += part.len();
+            tell(Replication { keys: keys.len(), complete: before, copies });
         }
     }
 
@@ -478,7 +515,9 @@ impl Space {
         let fixed = share.arcs(&id, &inner.id);
         let copies = lock(&self.state.swarm).copies();
         let store = inner.store.clone();
-        blocking(move || options::save(&store, &id, copies, &share)).await?;
+        let kept = share.clone();
+        blocking(move || options::save(&store, &id, copies, &kept)).await?;
+        *lock(&self.state.share) = share;
         if let Some(target) = fixed.clone() {
             self.state.aim(&inner, target).await?;
         }
@@ -542,10 +581,21 @@ impl Published {
     }
 }
 
+/// How far waiting for copies has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replication {
+    /// How many aspects it is about.
+    pub keys: usize,
+    /// How many of them are known to have as many copies as are waited for; others may have.
+    pub complete: usize,
+    /// How many copies of each of those that are being asked for there are at least.
+    pub copies: u32,
+}
+
 /// Nobody waits for copies any more.
-struct Cancel<'a> {
-    space: &'a SpaceState,
-    id: WaitId,
+pub(crate) struct Cancel<'a> {
+    pub(crate) space: &'a SpaceState,
+    pub(crate) id: WaitId,
 }
 
 impl Drop for Cancel<'_> {

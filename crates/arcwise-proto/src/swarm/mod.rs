@@ -240,7 +240,7 @@ struct Contact {
 }
 
 /// How a space stands, as far as this node knows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Overview {
     /// Nodes that are known, without this one.
     pub known: usize,
@@ -618,6 +618,20 @@ impl Swarm {
         self.table.get(peer).map(|known| known.record.addresses.as_slice()).unwrap_or_default()
     }
 
+    /// Who is known to claim a location, or to fill it; whether the former. Of who is connected, what it
+    /// said last counts.
+    pub fn claimants(&self, location: Location) -> impl Iterator<Item = (&Known, bool)> {
+        self.table.iter().filter_map(move |known| {
+            let link = self.links.get(&known.record.node);
+            let (store, target) = match link {
+                Some(link) => (&link.theirs.store, &link.theirs.target),
+                None => (&known.record.store, &known.record.target),
+            };
+            let holds = store.contains(location);
+            (holds || target.contains(location)).then_some((known, holds))
+        })
+    }
+
     /// What is known of who is in the space.
     pub fn table(&self) -> &Table {
         &self.table
@@ -766,6 +780,11 @@ impl Swarm {
     /// How far that is.
     pub fn progress(&self, wait: WaitId) -> Option<Progress> {
         self.receipts.progress(wait)
+    }
+
+    /// Who has said by now that it holds all of it.
+    pub fn holders(&self, wait: WaitId) -> Vec<NodeId> {
+        self.receipts.holders(wait)
     }
 
     /// Nobody waits any more.

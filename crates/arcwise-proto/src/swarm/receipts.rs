@@ -172,6 +172,17 @@ impl Receipts {
         over
     }
 
+    /// Who holds all that a wait is about, as far as they have said; ascending.
+    pub fn holders(&self, id: WaitId) -> Vec<NodeId> {
+        let mut keys = self.waits.get(&id).into_iter().flat_map(|wait| wait.keys.values());
+        let mut holders = keys.next().cloned().unwrap_or_default();
+        for of_key in keys {
+            holders.retain(|node| of_key.contains(node));
+        }
+        holders.sort_unstable();
+        holders
+    }
+
     /// How far a wait has come; `None` where it was cancelled.
     pub fn progress(&self, id: WaitId) -> Option<Progress> {
         let wait = self.waits.get(&id)?;
