@@ -55,7 +55,10 @@ pub(crate) mod close {
 }
 
 /// Serves a connection until it ends. Both sides run the same, but for who opens the control stream.
-pub(crate) async fn run(inner: &Arc<Inner>, conn: Connection) {
+///
+/// # Errors
+/// Where it ends before the peer has said hello: why, for people.
+pub(crate) async fn run(inner: &Arc<Inner>, conn: Connection) -> Result<(), String> {
     let (requests, requested) = mpsc::unbounded_channel();
     let gone = inner.stop.child_token();
     let peer = Arc::new(Peer::new(conn.clone(), inner.frames.clone(), requests, gone));
@@ -106,7 +109,11 @@ pub(crate) async fn run(inner: &Arc<Inner>, conn: Connection) {
     };
     if inner.unregister(&peer, broken) {
         inner.emit(Event::PeerDisconnected { peer: peer.id, reason: why });
+        return Ok(());
     }
+    // A connection that another one takes the place of, or that ends with the node, is no failure.
+    let failed = peer.met.get().is_none() && result.is_err();
+    if failed { Err(why) } else { Ok(()) }
 }
 
 fn reason(error: &ConnectionError) -> String {

@@ -7,7 +7,7 @@ use iroh::{EndpointAddr, EndpointId, RelayUrl, TransportAddr};
 use tokio::time::timeout;
 
 use crate::{
-    RequestError,
+    DialFailure, RequestError,
     connection::{self, ALPN},
     ingest::blocking,
     node::{Inner, UnreachablePeer},
@@ -29,7 +29,7 @@ const MAX_PEERS: usize = 1024;
 pub(crate) struct PeerRecord {
     pub(crate) addresses: Vec<TransportAddr>,
     /// Why it could not be reached the last time. Not kept in the store.
-    pub(crate) failure: Option<String>,
+    pub(crate) failure: Option<DialFailure>,
 }
 
 impl PeerRecord {
@@ -136,7 +136,7 @@ impl Inner {
     }
 
     /// Where a peer may be reached, by all that is known: what has worked first.
-    fn addresses(&self, id: &NodeId, at: &[Address]) -> Vec<TransportAddr> {
+    pub(crate) fn addresses(&self, id: &NodeId, at: &[Address]) -> Vec<TransportAddr> {
         let known = lock(&self.known).get(id).cloned().unwrap_or_default();
         let mut said = at.to_vec();
         for space in &*lock(&self.spaces) {
@@ -185,25 +185,23 @@ impl Inner {
         self: &Arc<Self>,
         id: NodeId,
         addresses: Vec<TransportAddr>,
-    ) -> Result<(), String> {
-        let key = EndpointId::from_bytes(id.as_bytes())
-            .map_err(|_| "its id is no public key".to_owned())?;
+    ) -> Result<(), DialFailure> {
+        let key = EndpointId::from_bytes(id.as_bytes()).map_err(|_| DialFailure::NoKey)?;
         let address = EndpointAddr::from_parts(key, addresses);
         let permit = self.dials.acquire().await;
         let result = timeout(ATTEMPT, self.endpoint.connect(address, ALPN)).await;
         drop(permit);
         let conn = result
-            .map_err(|_| format!("no answer within {} s", ATTEMPT.as_secs()))?
-            .map_err(|error| format!("{error:#}"))?;
+            .map_err(|_| DialFailure::NoAnswer(ATTEMPT))?
+            .map_err(|error| DialFailure::of(&error))?;
         if let Some(record) = lock(&self.known).get_mut(&id) {
             record.failure = None;
         }
-        connection::run(self, conn).await;
-        Ok(())
+        connection::run(self, conn).await.map_err(DialFailure::Ended)
     }
 
-    fn not_reached(self: &Arc<Self>, id: &NodeId, failure: String) {
-        tracing::debug!(peer = %id.short(), failure, "dialling failed");
+    fn not_reached(self: &Arc<Self>, id: &NodeId, failure: DialFailure) {
+        tracing::debug!(peer = %id.short(), %failure, "dialling failed");
         if let Some(record) = lock(&self.known).get_mut(id) {
             record.failure = Some(failure);
         }

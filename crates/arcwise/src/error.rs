@@ -1,6 +1,6 @@
 //! Errors, an enum for each kind of operation.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use arcwise_proto::{
     limits::MAX_DIRECT,
@@ -8,6 +8,9 @@ use arcwise_proto::{
     wire::{ErrorMessage, WireError},
 };
 use arcwise_store::StoreError;
+use iroh::endpoint::{
+    ConnectError, ConnectWithOptsError, ConnectingError, ConnectionError, TransportErrorCode,
+};
 
 /// Why a node was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +103,88 @@ impl From<WireError> for SyncError {
     }
 }
 
+/// QUIC's codes of TLS alerts (RFC 9001, 4.8): no certificate that is trusted, and no application protocol
+/// in common.
+const UNKNOWN_CA: u64 = 0x100 + 48;
+const NO_PROTOCOL: u64 = 0x100 + 120;
+
+/// After so long without a packet the network layer gives up: its default.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Why a peer was not reached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialFailure {
+    /// Nobody has said where it may be reached.
+    #[error("no address of it is known")]
+    NoAddress,
+    /// The machine, the program or what is in between is silent.
+    #[error("no answer within {} s", .0.as_secs())]
+    NoAnswer(Duration),
+    /// The machine is there, and no program listens on the port.
+    #[error("its machine answers, but no program listens there")]
+    PortClosed,
+    /// Somebody else's key answers at an address.
+    #[error("another node answers there")]
+    OtherNode,
+    /// What answers does not speak this protocol, or another version of it.
+    #[error("what answers there speaks another protocol, or another version of it")]
+    OtherProtocol,
+    /// It takes no more connections.
+    #[error("it takes no more connections at present")]
+    Refused,
+    /// It was reached, and the connection ended before both had said hello.
+    #[error("it was reached, but the connection ended at once: {0}")]
+    Ended(String),
+    /// The node itself was asked for.
+    #[error("this is the node itself")]
+    Itself,
+    /// Its id is no public key.
+    #[error("its id is no public key: nobody can have it")]
+    NoKey,
+    /// Something else, in the network layer's words.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl DialFailure {
+    pub(crate) fn of(error: &ConnectError) -> Self {
+        let connection = match error {
+            ConnectError::Connect { source, .. } => {
+                return match source {
+                    ConnectWithOptsError::NoAddress { .. } => Self::NoAddress,
+                    ConnectWithOptsError::SelfConnect { .. } => Self::Itself,
+                    other => Self::Other(format!("{other:#}")),
+                };
+            }
+            ConnectError::Connecting {
+                source: ConnectingError::ConnectionError { source, .. },
+                ..
+            } => source,
+            ConnectError::Connection { source, .. } => source,
+            other => return Self::Other(format!("{other:#}")),
+        };
+        match connection {
+            ConnectionError::TimedOut => Self::NoAnswer(IDLE),
+            ConnectionError::TransportError(error) if u64::from(error.code) == UNKNOWN_CA => {
+                Self::OtherNode
+            }
+            ConnectionError::ConnectionClosed(close)
+                if u64::from(close.error_code) == NO_PROTOCOL =>
+            {
+                Self::OtherProtocol
+            }
+            ConnectionError::VersionMismatch => Self::OtherProtocol,
+            ConnectionError::ConnectionClosed(close)
+                if close.error_code == TransportErrorCode::CONNECTION_REFUSED =>
+            {
+                Self::Refused
+            }
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
 /// Why a request to a peer was not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
@@ -123,7 +208,7 @@ pub enum RequestError {
     Lost(String),
     /// No answer came in time.
     #[error("no answer within {} seconds", .0.as_secs())]
-    Timeout(std::time::Duration),
+    Timeout(Duration),
 }
 
 impl From<WireError> for RequestError {

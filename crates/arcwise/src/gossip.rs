@@ -36,6 +36,10 @@ const BUSY: Duration = Duration::from_millis(200);
 /// How often to try where the peer is busy or goes first.
 const ATTEMPTS: usize = 20;
 
+/// A session that has fetched so many bytes shows how fast the peer gives. A guess: less shows how long a
+/// round trip takes.
+const MUCH: u64 = 256 << 10;
+
 /// About how many bytes of aspects are read from the store at a time while answering: two such
 /// pieces are in memory for each session, whatever the size of the answer.
 const READ_AHEAD: usize = 1 << 20;
@@ -480,6 +484,7 @@ async fn drive(
     let mut charged = session.work();
     peer.worked(charged);
     let mut session = Some(session);
+    let started = Instant::now();
     let (mut reading, mut writing) = (true, true);
     let mut next = None;
     let mut moved = 0;
@@ -498,6 +503,10 @@ async fn drive(
                 Output::Done(report) => {
                     let report = Report { computing, ..report };
                     complete(inner, peer, space, &report, claims).await?;
+                    if report.fetched_bytes >= MUCH {
+                        let took = started.elapsed();
+                        lock(&space.swarm).served(&peer.id, report.fetched_bytes, took);
+                    }
                     next = Some(report);
                     Ok(())
                 }
@@ -716,6 +725,11 @@ impl Inner {
     /// A peer broke a rule: says so to the application and in the log.
     pub(crate) fn fault(&self, peer: &Peer, fault: &str) {
         tracing::warn!(peer = %peer.id.short(), fault, "a peer broke the protocol");
+        let now = self.now();
+        for space in &*lock(&self.spaces) {
+            // Nothing is to be done at once for that.
+            lock(&space.swarm).fault(now, &peer.id);
+        }
         self.emit(Event::PeerFault { peer: peer.id, fault: fault.to_owned() });
     }
 }

@@ -35,7 +35,7 @@ use crate::{
     Config, Event, Frame, PeerStatus, Share, Space, SpaceOptions, SpaceStatus, Ticket,
     connection::{self, ALPN, close, replaces},
     dial::PeerRecord,
-    error::{CreateError, JoinError, OpenError, RequestError},
+    error::{CreateError, DialFailure, JoinError, OpenError, RequestError},
     event::Source,
     gossip::Bookmark,
     identity,
@@ -93,6 +93,7 @@ pub(crate) struct Inner {
     pub(crate) author: AuthorKey,
     pub(crate) store: Store,
     pub(crate) endpoint: Endpoint,
+    pub(crate) relays: Vec<RelayUrl>,
     swarm: SwarmConfig,
     pub(crate) spaces: Mutex<Vec<Arc<SpaceState>>>,
     /// Moves on whenever there is something to tell every peer about the spaces.
@@ -106,6 +107,8 @@ pub(crate) struct Inner {
     pub(crate) upkeep: Notify,
     /// Bytes of aspects removed since the store was compacted.
     pub(crate) removed: AtomicU64,
+    /// Why nothing is stored any more.
+    pub(crate) stopped: Mutex<Option<String>>,
     pub(crate) bookmarks: Mutex<BTreeMap<(NodeId, SpaceId), Bookmark>>,
     pub(crate) stop: CancellationToken,
     pub(crate) frames: broadcast::Sender<Frame>,
@@ -130,6 +133,10 @@ pub struct NodeStatus {
     pub id: NodeId,
     /// The UDP addresses it listens on.
     pub listening: Vec<SocketAddr>,
+    /// The relays that it uses where no direct path is found.
+    pub relays: Vec<RelayUrl>,
+    /// Why nothing is stored any more until the node is opened again, for people: the disk has failed it.
+    pub stopped: Option<String>,
     /// How long it has been running.
     pub running_for: Duration,
     /// Its spaces.
@@ -149,8 +156,8 @@ pub struct UnreachablePeer {
     pub addresses: Vec<SocketAddr>,
     /// The relays that are tried.
     pub relays: Vec<RelayUrl>,
-    /// Why the last attempt failed, for people; `None` while there was none yet.
-    pub failure: Option<String>,
+    /// Why the last attempt failed; `None` while there was none yet.
+    pub failure: Option<DialFailure>,
 }
 
 impl Node {
@@ -199,6 +206,7 @@ impl Node {
             spaces: Mutex::default(),
             store,
             endpoint,
+            relays: config.relays,
             swarm: SwarmConfig {
                 idle: config.gossip_interval,
                 patience: config.patience,
@@ -212,6 +220,7 @@ impl Node {
             dials: Semaphore::new(MAX_HANDSHAKES),
             upkeep: Notify::new(),
             removed: AtomicU64::new(0),
+            stopped: Mutex::default(),
             bookmarks: Mutex::default(),
             stop: stop.clone(),
             frames: broadcast::Sender::new(EVENTS),
@@ -374,7 +383,8 @@ impl Node {
 
     /// The connected peers.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        lock(&self.running.peers).values().map(|peer| peer.status()).collect()
+        let peers = lock(&self.running.peers).clone();
+        peers.values().map(|peer| peer.status(&self.running)).collect()
     }
 
     /// How the node stands.
@@ -386,6 +396,8 @@ impl Node {
         NodeStatus {
             id: self.id(),
             listening: self.listening(),
+            relays: self.running.relays.clone(),
+            stopped: lock(&self.running.stopped).clone(),
             running_for: self.running.started.0.elapsed(),
             spaces: self.spaces().iter().map(Space::status).collect(),
             unreachable,
@@ -666,7 +678,11 @@ async fn accept(inner: Arc<Inner>) {
                 Ok(conn) if lock(&node.peers).len() >= MAX_CONNECTIONS => {
                     conn.close(VarInt::from_u32(close::FULL), b"too many peers");
                 }
-                Ok(conn) => connection::run(&node, conn).await,
+                Ok(conn) => {
+                    if let Err(reason) = connection::run(&node, conn).await {
+                        tracing::debug!(reason, "an incoming connection ended at once");
+                    }
+                }
                 Err(error) => tracing::debug!(%error, "an incoming connection failed"),
             }
         });

@@ -8,17 +8,18 @@ use std::{
 };
 
 use arcwise_proto::{
-    ArcSet, NodeId, SpaceId,
+    ArcSet, NodeId, SpaceId, Time,
     limits::PAGE_KEYS,
     reconcile::exchange::{Limits, Link},
     session::{PeerSpace, Report, yields},
+    swarm::Quality,
     wire::{ErrorCode, PeerInfo},
 };
 use iroh::{TransportAddr, endpoint::Connection};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{broadcast::PushQueue, event::Frame, space::SpaceState};
+use crate::{broadcast::PushQueue, event::Frame, node::Inner, space::SpaceState};
 
 /// How long a message about a space waits for the space's handshake, which travels on another stream.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -214,7 +215,13 @@ impl Peer {
         self.conn.paths().iter().map(|path| path.remote_addr().clone()).collect()
     }
 
-    pub(crate) fn status(&self) -> PeerStatus {
+    pub(crate) fn status(&self, inner: &Inner) -> PeerStatus {
+        let (now, known) = (inner.now(), lock(&inner.spaces).clone());
+        let quality = |id: &SpaceId| {
+            let space = known.iter().find(|space| space.id() == *id)?;
+            let swarm = lock(&space.swarm);
+            swarm.table().get(&self.id).map(|known| PeerQuality::of(&known.quality, now))
+        };
         let paths = self.conn.paths();
         let path = paths.iter().find(|path| path.is_selected());
         let stats = self.conn.stats();
@@ -243,6 +250,7 @@ impl Peer {
                     store: space.store.clone(),
                     target: space.target.clone(),
                     count: space.count,
+                    quality: quality(id),
                     same: same.get(id).map(Instant::elapsed),
                     last_sync: last.get(id).map(|last| (last.at.elapsed(), last.outcome.clone())),
                 })
@@ -278,6 +286,33 @@ pub struct PeerStatus {
     pub spaces: Vec<PeerSpaceStatus>,
 }
 
+/// How good a peer is in one space, by what was seen here and by what others say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PeerQuality {
+    /// How likely it can be reached, 0 to 1.
+    pub availability: f64,
+    /// How long an answer takes.
+    pub round_trip: Option<Duration>,
+    /// Kilobytes a second that it gives when it is asked for much.
+    pub throughput: Option<u32>,
+    /// Rules that it broke; those that are long ago count less.
+    pub faults: f64,
+    /// Whether it is believed that it holds what it claims.
+    pub trusted: bool,
+}
+
+impl PeerQuality {
+    fn of(quality: &Quality, now: Time) -> Self {
+        Self {
+            availability: quality.availability(now),
+            round_trip: quality.round_trip(),
+            throughput: quality.throughput(),
+            faults: quality.faults(now),
+            trusted: quality.trusted(now),
+        }
+    }
+}
+
 /// What is known of a peer in one space.
 #[derive(Clone, Debug)]
 pub struct PeerSpaceStatus {
@@ -289,6 +324,8 @@ pub struct PeerSpaceStatus {
     pub target: ArcSet,
     /// Aspects it held when it last told.
     pub count: u64,
+    /// How good it is; `None` while it has not said anything of itself.
+    pub quality: Option<PeerQuality>,
     /// How long ago both were last seen to hold the same, as far as both take it: by a session, or by
     /// a ping. `None` while that has not been seen.
     pub same: Option<Duration>,

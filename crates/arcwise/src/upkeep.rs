@@ -151,6 +151,7 @@ impl Inner {
     /// until there is some.
     pub(crate) fn not_stored(self: &Arc<Self>, error: &StoreError) {
         if error.is_stopped() {
+            *lock(&self.stopped) = Some(error.to_string());
             self.emit(Event::StoreStopped { reason: error.to_string() });
         } else if error.is_full() {
             let spaces = lock(&self.spaces).clone();

@@ -179,6 +179,11 @@ impl Quality {
         self.failed_audits.get(now) < FAILED_AUDITS && self.faults.get(now) < MANY_FAULTS
     }
 
+    /// How many rules it broke; those that are long ago count less.
+    pub fn faults(&self, now: Time) -> f64 {
+        self.faults.get(now)
+    }
+
     /// Since when it could not be reached; `None` where it can be, or where nobody has tried.
     pub fn absent(&self, now: Time) -> Option<Duration> {
         match self.standing {
