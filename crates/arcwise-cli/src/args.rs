@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use arcwise::{RelayUrl, Time};
+use arcwise::{Copies, RelayUrl, Share, Time};
 use jiff::{Span, SpanRelativeTo, Timestamp};
 
 use crate::{demo, exit::EXIT_CODES};
@@ -63,8 +63,14 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Ask the daemon to shut down, and wait until it has
     Stop,
-    /// How the node stands: connected? in sync? how much is there?
+    /// How the node stands: connected? in sync? how many copies are there?
     Status,
+    /// Watch how the spaces stand: prints a line whenever something changes, until Ctrl-C
+    ///
+    /// With --json it prints all that `status --json` says of a space.
+    Watch(InSpace),
+    Why(Why),
+    Doctor(Doctor),
     /// The spaces the node is in
     #[command(subcommand, arg_required_else_help = true)]
     Space(SpaceCommand),
@@ -152,6 +158,13 @@ pub(crate) enum SpaceCommand {
         /// The most that it may hold on this node, such as 10GiB [default: any]
         #[arg(long, value_name = "SIZE", value_parser = size)]
         limit: Option<u64>,
+        /// How many copies of everything there are to be, for good: at the least, below which nodes act at
+        /// once, and normally [default: 8,20]
+        #[arg(long, value_name = "MIN,TARGET", value_parser = copies)]
+        copies: Option<Copies>,
+        /// Which part of it this node holds: see `arcwise space arc`
+        #[arg(long, value_name = "SHARE", default_value_t)]
+        arc: Share,
     },
     /// List the spaces
     List,
@@ -166,13 +179,23 @@ pub(crate) enum SpaceCommand {
         #[command(flatten)]
         space: InSpace,
     },
-    /// Set which part of a space this node holds
+    /// Show or set which part of a space this node holds
+    ///
+    /// By itself a node holds as much as is needed for everything to have enough copies: all of it while
+    /// there are few nodes, and less the more there are. What is held outside of a new part stays until
+    /// enough other nodes have said that they hold it, and is removed then.
+    #[command(after_help = "\
+Examples:
+  arcwise space arc                     show it
+  arcwise space arc full --space notes
+  arcwise space arc 0.25
+  arcwise space arc auto")]
     Arc {
-        /// `auto`, `full`, `empty`, or a part of the ring such as 0.25
-        share: arcwise::Share,
-        /// Remove what is held outside at once and for good, whether others hold it or not; without this,
-        /// it is kept until enough others hold it
-        #[arg(long)]
+        /// `auto`, `full`, `empty`, a part of the ring such as 0.25, or arcs as FIRST-LAST in 8 hexadecimal
+        /// digits each, with commas between them; left out, what there is now is shown
+        share: Option<Share>,
+        /// Remove what is held outside at once and for good, whether others hold it or not
+        #[arg(long, requires = "share")]
         drop: bool,
         #[command(flatten)]
         space: InSpace,
@@ -240,6 +263,9 @@ pub(crate) struct Join {
     /// Wait until everything is here
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Which part of it this node holds: see `arcwise space arc` [default: auto]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) arc: Option<Share>,
     /// How long to wait for the connection, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) timeout: u32,
@@ -253,6 +279,7 @@ pub(crate) struct Join {
 #[command(after_help = "\
 Examples:
   arcwise put ~/notes
+  arcwise put ~/notes --copies 2        and wait until two other nodes have it
   tar c ~/notes | arcwise put - --name notes.tar")]
 pub(crate) struct Put {
     /// A file or a folder, or - for stdin
@@ -260,8 +287,45 @@ pub(crate) struct Put {
     /// What to call what comes from stdin
     #[arg(long, required_if_eq("path", "-"))]
     pub(crate) name: Option<String>,
+    /// Wait until so many other nodes have said that they hold all of it durably. Ctrl-C ends the waiting,
+    /// not the put
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=Copies::MAX as i64))]
+    pub(crate) copies: Option<u32>,
     #[command(flatten)]
     pub(crate) space: InSpace,
+}
+
+/// Where something is, and why it is or is not to be had
+///
+/// Says whether it is held here, which known nodes should have it, what came of asking them now, and how many
+/// of them confirm that they hold it. Takes some seconds. The exit code is 4 where nobody has it.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  arcwise why 3f9a1c                    what was put, by the first digits of its address")]
+pub(crate) struct Why {
+    /// The address of an entry or the hash of an aspect, 64 digits; or the first digits of the address of
+    /// what was put
+    pub(crate) hash: String,
+    #[command(flatten)]
+    pub(crate) space: InSpace,
+}
+
+/// What does not work, why, and what to do about it
+///
+/// Looks at the daemon, its store, its addresses, its peers, their clocks, and the copies in each space. With
+/// a peer or a ticket, it tries to reach that node at each of its addresses. The exit code is 1 where
+/// something needs attention, 3 where no daemon runs, and 5 where the peer is not reached.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  arcwise doctor
+  arcwise doctor 9c41e07b
+  arcwise doctor - < ticket.txt")]
+pub(crate) struct Doctor {
+    /// The first digits of a peer's id, or a ticket, or - to read a ticket from stdin
+    #[arg(value_name = "PEER|TICKET")]
+    pub(crate) peer: Option<String>,
 }
 
 /// Get a file or a folder out of a space
@@ -387,6 +451,14 @@ fn size(text: &str) -> Result<u64, String> {
     (bytes >= 0.0 && bytes < u64::MAX as f64).then_some(bytes as u64).ok_or_else(neither)
 }
 
+fn copies(text: &str) -> Result<Copies, String> {
+    let numbers = text
+        .split_once(',')
+        .and_then(|(min, target)| Some((min.trim().parse().ok()?, target.trim().parse().ok()?)));
+    let (min, target) = numbers.ok_or("not two numbers such as 8,20")?;
+    Copies::new(min, target).map_err(|error| error.to_string())
+}
+
 fn length_of_time(text: &str) -> Result<Duration, String> {
     let span: Span = text.parse().map_err(|_| "not a length of time such as 12h or 30 days")?;
     let span = span.to_duration(SpanRelativeTo::days_are_24_hours());
@@ -439,6 +511,10 @@ mod tests {
         assert_eq!(size("16777215TiB"), Ok(16_777_215 << 40));
         for bad in ["", "KiB", "-1", "1 kb", "99999999999GiB", "NaN", "inf"] {
             assert!(size(bad).is_err(), "{bad}");
+        }
+        assert_eq!(copies("3, 5"), Ok(Copies::new(3, 5).unwrap()));
+        for bad in ["", "3", "5,3", "0,1", "1,256", "a,b", "1,2,3"] {
+            assert!(copies(bad).is_err(), "{bad}");
         }
         assert_eq!(length_of_time("30d"), Ok(Duration::from_secs(30 * 86_400)));
         for bad in ["", "1s", "-2h", "1 month", "soon"] {

@@ -1,11 +1,11 @@
 //! Where the files of a space go to and come from: a node in this process. The daemon does the same
 //! for its commands.
 
-use arcwise::{Aspect, EntryAddress, PublishError, Space, StoreError};
+use arcwise::{Aspect, AspectKey, EntryAddress, NodeId, PublishError, Space, StoreError};
 use tokio::{runtime::Handle, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::files::{NewAspect, ObjectName, Objects};
+use crate::files::{NewAspect, ObjectName, Objects, ROOT};
 
 /// Entries read from the store at a time: enough that the cost per call vanishes, few enough that
 /// they fit into memory.
@@ -95,6 +95,25 @@ pub(crate) async fn missing(
         missing.extend(piece.iter().zip(held).filter(|(_, held)| held.is_none()).map(|(n, _)| *n));
     }
     Ok(missing)
+}
+
+/// Which aspects held here carry these objects, or are this node's last record of something that was put.
+/// At most [`PIECE`] names at a time.
+pub(crate) async fn keys(
+    space: &Space,
+    us: NodeId,
+    names: &[ObjectName],
+) -> Result<Vec<AspectKey>, StoreError> {
+    let entries = space.entries(names.iter().map(|name| name.address).collect()).await?;
+    let key = |(aspects, name): (Vec<Aspect>, &ObjectName)| match name.kind {
+        ROOT => {
+            let records = aspects.into_iter().filter(|aspect| aspect.kind() == ROOT);
+            let ours = records.filter(|aspect| aspect.author().map(NodeId) == Some(us));
+            ours.max_by_key(Aspect::published).map(|aspect| aspect.key())
+        }
+        _ => aspects.iter().find(|aspect| name.is(aspect)).map(Aspect::key),
+    };
+    Ok(entries.into_iter().zip(names).filter_map(key).collect())
 }
 
 /// The objects, each in the place of its name: from here, or from a peer. At most [`PIECE`] at a

@@ -133,6 +133,8 @@ pub struct NodeStatus {
     pub id: NodeId,
     /// The UDP addresses it listens on.
     pub listening: Vec<SocketAddr>,
+    /// The addresses that it tells others, as far as it knows where it may be reached.
+    pub addresses: Vec<SocketAddr>,
     /// The relays that it uses where no direct path is found.
     pub relays: Vec<RelayUrl>,
     /// Why nothing is stored any more until the node is opened again, for people: the disk has failed it.
@@ -393,11 +395,13 @@ impl Node {
         let mut unreachable: Vec<_> =
             lock(&self.running.known).iter().map(|(id, record)| record.unreachable(*id)).collect();
         unreachable.retain(|known| peers.iter().all(|peer| peer.id != known.id));
+        let stopped = lock(&self.running.stopped).clone();
         NodeStatus {
             id: self.id(),
             listening: self.listening(),
+            addresses: self.running.own_addresses().0,
             relays: self.running.relays.clone(),
-            stopped: lock(&self.running.stopped).clone(),
+            stopped,
             running_for: self.running.started.0.elapsed(),
             spaces: self.spaces().iter().map(Space::status).collect(),
             unreachable,
@@ -525,7 +529,8 @@ impl Inner {
             return;
         }
         let keys: Vec<AspectKey> = new.iter().map(Aspect::key).collect();
-        let sequence = space.store.stats().position.count;
+        let stats = space.store.stats();
+        let sequence = stats.position.count;
         let arrival = match source {
             Source::Local => Arrival::Authored,
             Source::Broadcast(peer) => Arrival::Pushed(peer),
@@ -535,7 +540,10 @@ impl Inner {
             let bytes: usize = new.iter().map(|aspect| aspect.encoding().len()).sum();
             lock(&space.meter).add(self.now(), new.len() as u64, bytes as u64);
         }
-        space.swarm(self, new, |swarm, now| swarm.stored(now, &keys, arrival, sequence));
+        space.swarm(self, new, |swarm, now| {
+            swarm.set_amount(now, stats.count, stats.bytes);
+            swarm.stored(now, &keys, arrival, sequence);
+        });
         self.emit(Event::Stored { space: space.id(), keys, source });
     }
 

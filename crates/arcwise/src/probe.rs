@@ -17,6 +17,7 @@ use crate::{
     DialFailure, Node,
     connection::{ALPN, close},
     ingest::blocking,
+    node::Inner,
 };
 
 /// How long one address may take. A guess: several times the longest round trips, and people wait.
@@ -68,8 +69,9 @@ impl Node {
                 }
                 _ => continue,
             };
+            let inner = self.running.inner();
             trying.spawn(async move {
-                let mut outcome = connect(peer, address).await;
+                let mut outcome = connect(&inner, peer, address).await;
                 if let (TriedAddress::Ip(ip), Err(DialFailure::NoAnswer(_))) = (&tried, &outcome) {
                     let ip = *ip;
                     if blocking(move || is_closed(ip)).await {
@@ -86,7 +88,11 @@ impl Node {
 }
 
 /// Connects, and hangs up at once.
-async fn connect(peer: NodeId, address: TransportAddr) -> Result<Duration, DialFailure> {
+async fn connect(
+    inner: &Inner,
+    peer: NodeId,
+    address: TransportAddr,
+) -> Result<Duration, DialFailure> {
     let key = EndpointId::from_bytes(peer.as_bytes()).map_err(|_| DialFailure::NoKey)?;
     let relays = match &address {
         TransportAddr::Relay(url) => RelayMode::custom([url.clone()]),
@@ -104,8 +110,8 @@ async fn connect(peer: NodeId, address: TransportAddr) -> Result<Duration, DialF
             Ok(start.elapsed())
         }
     };
-    // Its last words may be on their way; nothing is lost where they are not.
-    let _ = timeout(PORT, endpoint.close()).await;
+    // Takes seconds where nobody answers.
+    inner.spawn(async move { endpoint.close().await });
     outcome
 }
 

@@ -105,15 +105,18 @@ impl SpaceState {
     pub(crate) fn status(&self, inner: &Inner) -> SpaceStatus {
         let id = self.id();
         let peers = lock(&inner.peers).values().filter(|peer| peer.space(&id).is_some()).count();
+        // Each lock is let go before the next is taken.
+        let share = lock(&self.share).clone();
+        let full = lock(&self.full).as_ref().map(ToString::to_string);
         SpaceStatus {
             id,
             name: self.store.name().to_owned(),
             stats: self.store.stats(),
             held: self.store.held(),
             target: self.store.target(),
-            share: lock(&self.share).clone(),
+            share,
             limits: self.store.limits(),
-            full: lock(&self.full).as_ref().map(ToString::to_string),
+            full,
             peers,
             progress: Progress::of(inner, self),
         }

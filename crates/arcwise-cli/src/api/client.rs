@@ -27,7 +27,7 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AtEntry, Code, Exported, Import, Imported, InSpace, socket,
+    AtEntry, Code, Exported, Import, Imported, InSpace, WaitForCopies, socket,
     wire::{self, Malformed, Piece},
 };
 use crate::files::{NewAspect, ObjectName, Objects};
@@ -134,6 +134,28 @@ impl Client {
         body: impl Serialize,
     ) -> Result<Lines, Error> {
         let (response, _connection) = self.send(Method::POST, path, (), to_json(body)?).await?;
+        Ok(Lines { body: response.into_body(), buffer: BytesMut::new() })
+    }
+
+    /// Reads an answer to a GET line by line as it comes.
+    pub(crate) async fn get_lines(
+        &self,
+        path: &str,
+        query: impl Serialize,
+    ) -> Result<Lines, Error> {
+        let (response, _connection) = self.send(Method::GET, path, query, Bytes::new()).await?;
+        Ok(Lines { body: response.into_body(), buffer: BytesMut::new() })
+    }
+
+    /// Waits for copies of these objects, and reads how far that is.
+    pub(crate) async fn replicated(
+        &self,
+        wanted: &WaitForCopies,
+        names: &[ObjectName],
+    ) -> Result<Lines, Error> {
+        let names = wire::encode_names(names);
+        let (response, _connection) =
+            self.send(Method::POST, "/v1/replicated", wanted, names).await?;
         Ok(Lines { body: response.into_body(), buffer: BytesMut::new() })
     }
 

@@ -15,12 +15,18 @@
 //! | `GET /v1/space?space=` | | [`Space`] |
 //! | `GET /v1/space-id?space=` | | [`SpaceId`]: the secret itself |
 //! | `GET /v1/ticket?space=` | | [`Ticket`] |
-//! | `POST /v1/join` | [`Ticket`] | [`Joined`] |
+//! | `POST /v1/join` | [`Join`] | [`Joined`] |
+//! | `POST /v1/space/limit?space=` | [`Limit`] | [`Space`] |
+//! | `POST /v1/space/arc?space=` | [`Hold`] | [`Held`] |
+//! | `GET /v1/watch?space=` | | lines of [`Space`], when something about one changes |
+//! | `GET /v1/why?space=&what=` | | [`Why`] |
 //! | `GET /v1/peers?ping=` | | [`Peers`] |
+//! | `POST /v1/probe` | [`Probe`] | list of [`Tried`], one for each address |
 //! | `POST /v1/sync` | [`Sync`] | lines of [`Synced`], one for each peer |
 //! | `POST /v1/check` | [`Check`] | [`Checked`], when all was read |
 //! | `GET /v1/events` | | lines of [`Event`], until the daemon stops |
 //! | `POST /v1/stop` | | lines of [`Stopping`]; ends when the data folder is free |
+//! | `POST /v1/replicated?space=&copies=` | names of objects | lines of [`Replication`]; ends when there are as many copies |
 //! | `POST /v1/aspects?space=` | new aspects | nothing; they are durable then |
 //! | `POST /v1/missing?space=` | names of objects | names of those that the node does not hold |
 //! | `POST /v1/objects?space=` | names of objects | for each its aspect, if it can be had |

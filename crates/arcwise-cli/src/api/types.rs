@@ -41,7 +41,13 @@ pub(crate) struct Status {
     pub(crate) pid: u32,
     pub(crate) running_seconds: f64,
     pub(crate) listening: Vec<SocketAddr>,
+    /// Where it tells others that it may be reached.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// The relays that it uses where no direct path is found.
+    pub(crate) relays: Vec<String>,
     pub(crate) disk: Disk,
+    /// Why nothing is stored any more, where the disk has failed the store.
+    pub(crate) stopped: Option<String>,
     /// What was warned of when the daemon started.
     #[serde(default)]
     pub(crate) warnings: Vec<String>,
@@ -58,7 +64,7 @@ pub(crate) struct Disk {
     pub(crate) free: Option<u64>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Space {
     pub(crate) name: String,
     pub(crate) fingerprint: String,
@@ -68,6 +74,8 @@ pub(crate) struct Space {
     pub(crate) held: Arcs,
     /// What the node fills towards.
     pub(crate) target: Arcs,
+    /// Which part of the ring it was told to hold, as [`arcwise::Share`] is written.
+    pub(crate) arc: String,
     /// How many bytes it may hold here, and for how many seconds; nothing for any number.
     pub(crate) max_bytes: Option<u64>,
     pub(crate) keep_seconds: Option<f64>,
@@ -75,6 +83,105 @@ pub(crate) struct Space {
     pub(crate) full: Option<String>,
     /// Connected peers that are in it.
     pub(crate) peers: usize,
+    pub(crate) progress: Progress,
+}
+
+/// How far a space is. Nothing stands for what is not known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// Whether the node finds out itself which part of the ring to hold.
+    pub(crate) automatic: bool,
+    /// Nodes that are known besides this one, and those that can be reached as far as is known.
+    pub(crate) known_nodes: usize,
+    pub(crate) reachable_nodes: usize,
+    /// Copies, as nodes claim them, of what this node holds or fills; weighed with how likely each node
+    /// can be reached, and rounded down to hundredths.
+    pub(crate) copies: Option<Level>,
+    pub(crate) copies_wanted: Copies,
+    /// How much the whole space holds, about.
+    pub(crate) total: Option<Total>,
+    /// What of the node's part was not seen to be the same at any connected peer.
+    pub(crate) unverified: Arcs,
+    /// Where something is held that others are to take over.
+    pub(crate) outside: Arcs,
+    pub(crate) rate: Rate,
+    /// What is still to be fetched, about, while something is and it is known how much there is.
+    pub(crate) left: Option<Left>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Level {
+    /// Where there are the fewest.
+    pub(crate) min: f64,
+    /// A twentieth of the part has no more.
+    pub(crate) p5: f64,
+    /// Half of the part has no more.
+    pub(crate) median: f64,
+}
+
+/// How many copies of everything a space wants: at least, and normally.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Copies {
+    pub(crate) min: u32,
+    pub(crate) target: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Total {
+    pub(crate) aspects: u64,
+    pub(crate) bytes: u64,
+    /// There are hardly fewer, and hardly more aspects than these.
+    pub(crate) low: u64,
+    pub(crate) high: u64,
+}
+
+/// What comes from others, over the last ten seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Rate {
+    pub(crate) aspects_per_second: f64,
+    pub(crate) bytes_per_second: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Left {
+    pub(crate) aspects: u64,
+    pub(crate) bytes: u64,
+    /// If it goes on like this; nothing while nothing comes.
+    pub(crate) seconds: Option<f64>,
+}
+
+impl From<&arcwise::Progress> for Progress {
+    fn from(arcwise::Progress { overview, rate, left }: &arcwise::Progress) -> Self {
+        let down = |number: f64| (number * 100.0).floor() / 100.0;
+        Self {
+            automatic: overview.automatic,
+            known_nodes: overview.known,
+            reachable_nodes: overview.reachable,
+            copies: overview.copies.map(|level| Level {
+                min: down(level.min),
+                p5: down(level.p5),
+                median: down(level.median),
+            }),
+            copies_wanted: Copies { min: overview.wanted.min(), target: overview.wanted.target() },
+            total: overview.total.map(|total| Total {
+                aspects: total.count,
+                bytes: total.bytes,
+                low: total.low,
+                high: total.high,
+            }),
+            unverified: (&overview.unverified).into(),
+            outside: (&overview.outside).into(),
+            rate: Rate {
+                aspects_per_second: down(rate.aspects),
+                bytes_per_second: rate.bytes.round(),
+            },
+            left: left.map(|left| Left {
+                aspects: left.aspects,
+                bytes: left.bytes,
+                seconds: left.time.map(|time| time.as_secs_f64().round()),
+            }),
+        }
+    }
 }
 
 /// A part of the ring.
@@ -100,6 +207,12 @@ pub(crate) struct NewSpace {
     pub(crate) max_bytes: Option<u64>,
     #[serde(default)]
     pub(crate) keep_seconds: Option<f64>,
+    /// The library's numbers where this is left out.
+    #[serde(default)]
+    pub(crate) copies: Option<Copies>,
+    /// Which part of the ring to hold, as [`arcwise::Share`] is written; `auto` where it is left out.
+    #[serde(default)]
+    pub(crate) arc: Option<String>,
 }
 
 /// How many bytes a space may hold here.
@@ -134,6 +247,14 @@ pub(crate) struct SpaceId {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Ticket {
     pub(crate) ticket: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Join {
+    pub(crate) ticket: String,
+    /// Which part of the ring to hold, as [`arcwise::Share`] is written; `auto` where it is left out.
+    #[serde(default)]
+    pub(crate) arc: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -188,10 +309,26 @@ pub(crate) struct PeerSpace {
     pub(crate) held: Arcs,
     pub(crate) target: Arcs,
     pub(crate) aspects: u64,
-    /// Nothing where none has ended since the peer connected.
+    /// Nothing while the peer has not said anything of itself.
+    pub(crate) quality: Option<Quality>,
     /// How long ago both were last seen to hold the same.
     pub(crate) same_seconds_ago: Option<f64>,
+    /// Nothing where none has ended since the peer connected.
     pub(crate) last_sync: Option<LastSync>,
+}
+
+/// How good a peer is, by what was seen here and by what others say.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Quality {
+    /// How likely it can be reached, 0 to 1.
+    pub(crate) availability: f64,
+    pub(crate) round_trip_ms: Option<f64>,
+    /// What it gives when it is asked for much.
+    pub(crate) kilobytes_per_second: Option<u32>,
+    /// Rules that it broke; those that are long ago count less.
+    pub(crate) faults: f64,
+    /// Whether it is believed that it holds what it claims.
+    pub(crate) trusted: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -333,8 +470,145 @@ pub(crate) struct Unreachable {
     pub(crate) id: NodeId,
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) relays: Vec<String>,
-    /// What became of the last attempt.
+    /// What became of the last attempt, and in words for people.
+    pub(crate) failure_code: Option<Failure>,
     pub(crate) failure: Option<String>,
+}
+
+/// Why a peer was not reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Failure {
+    NoAddress,
+    NoAnswer,
+    PortClosed,
+    OtherNode,
+    OtherProtocol,
+    Refused,
+    Ended,
+    Itself,
+    NoKey,
+    /// In the words beside it.
+    #[serde(other)]
+    Other,
+}
+
+impl From<&arcwise::DialFailure> for Failure {
+    fn from(failure: &arcwise::DialFailure) -> Self {
+        use arcwise::DialFailure;
+        match failure {
+            DialFailure::NoAddress => Self::NoAddress,
+            DialFailure::NoAnswer(_) => Self::NoAnswer,
+            DialFailure::PortClosed => Self::PortClosed,
+            DialFailure::OtherNode => Self::OtherNode,
+            DialFailure::OtherProtocol => Self::OtherProtocol,
+            DialFailure::Refused => Self::Refused,
+            DialFailure::Ended(_) => Self::Ended,
+            DialFailure::Itself => Self::Itself,
+            DialFailure::NoKey => Self::NoKey,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Whom to try to reach, and where besides what is known.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Probe {
+    #[serde(with = "text")]
+    pub(crate) peer: NodeId,
+    #[serde(default)]
+    pub(crate) addresses: Vec<SocketAddr>,
+    #[serde(default)]
+    pub(crate) relays: Vec<String>,
+}
+
+/// What came of trying one address.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Tried {
+    /// An IP address with a port, or the URL of a relay.
+    pub(crate) address: String,
+    /// How long it took to connect.
+    pub(crate) reached_ms: Option<f64>,
+    pub(crate) failure_code: Option<Failure>,
+    pub(crate) failure: Option<String>,
+}
+
+/// What is asked about: see [`Why`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct AskWhy {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) space: Option<String>,
+    /// An aspect's hash or an entry's address, 64 hexadecimal digits.
+    pub(crate) what: String,
+}
+
+/// Where something is, and why it is or is not to be had.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Why {
+    pub(crate) space: String,
+    pub(crate) name: String,
+    /// Where that was asked for, and it is held here.
+    pub(crate) aspect: Option<String>,
+    pub(crate) entry: String,
+    /// Where it belongs on the ring.
+    pub(crate) location: String,
+    /// Whether this node claims to hold all that belongs there.
+    pub(crate) claimed_here: bool,
+    /// Hashes of the aspects that are held here, and of those that others have.
+    pub(crate) held_here: Vec<String>,
+    pub(crate) found_elsewhere: Vec<String>,
+    /// Other nodes that have just confirmed that they hold all of these, durably.
+    pub(crate) copies_confirmed: usize,
+    pub(crate) copies_wanted: Copies,
+    /// Who is known to hold or fill what belongs there.
+    pub(crate) claims: Vec<Claim>,
+    /// Who was asked for it, in order.
+    pub(crate) asked: Vec<Asked>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Claim {
+    #[serde(with = "text")]
+    pub(crate) node: NodeId,
+    /// False where it only fills that part.
+    pub(crate) holds: bool,
+    pub(crate) connected: bool,
+    pub(crate) availability: f64,
+    pub(crate) trusted: bool,
+    pub(crate) confirms: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    #[serde(with = "text")]
+    pub(crate) peer: NodeId,
+    pub(crate) claims: bool,
+    /// Who has named it, where it was not known before.
+    pub(crate) named_by: Option<String>,
+    pub(crate) round_trip_ms: Option<f64>,
+    /// How long its answer took.
+    pub(crate) took_ms: Option<f64>,
+    /// How many aspects it gave, or why none.
+    pub(crate) aspects: Option<usize>,
+    pub(crate) failure: Option<String>,
+}
+
+/// How many copies to wait for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WaitForCopies {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) space: Option<String>,
+    pub(crate) copies: u32,
+}
+
+/// How far that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Replication {
+    pub(crate) aspects: usize,
+    /// How many of them are known to have as many copies as are waited for; others may have.
+    pub(crate) complete: usize,
+    /// How many copies of each of those that are being asked for there are at least.
+    pub(crate) copies: u32,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -1,23 +1,30 @@
 //! Files in and out of a space.
 
 use std::{
+    cell::RefCell,
     io,
     path::{Path, PathBuf},
 };
 
-use arcwise::EntryAddress;
+use anyhow::Context as _;
+use arcwise::{Aspect, EntryAddress};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::{
     api::{
-        self, Client, Peers, Ping, Space,
+        self, Client, Peers, Ping, Replication, Space, WaitForCopies,
         client::{self, Remote},
     },
     args::{Get, InSpace, Put, What},
-    exit::{Exit, NotReached, Usage},
-    files::{self, Entry, Item, Listed, Name, Node, SkipReason, Totals, printable, printable_path},
+    exit::{Exit, NotReached, Signalled, Usage},
+    files::{
+        self, Entry, Item, Listed, Name, NewAspect, Node, ObjectName, Objects, SkipReason, Totals,
+        printable, printable_path,
+    },
     output::{Output, bytes, count, local_time, rfc3339, table},
     signals::stop_at_signals,
 };
@@ -42,28 +49,21 @@ pub(super) async fn put(args: Put, context: Context<'_>) -> anyhow::Result<Exit>
             return Err(Usage(text.to_owned()).into());
         }
     };
+    let (data, space) = (context.data, args.space.clone());
+    let wanted = args.copies;
     let put = with_objects(context, args.space, move |objects| {
         let bar = output.files("putting");
-        match stdin {
-            true => files::put_reader(objects, &name, io::stdin().lock(), &|done| bar.show(done)),
-            false => files::put(objects, &args.path, &|done| bar.show(done)),
-        }
+        let objects = Noting { objects, names: RefCell::new(wanted.map(|_| Vec::new())) };
+        let put = match stdin {
+            true => files::put_reader(&objects, &name, io::stdin().lock(), &|done| bar.show(done)),
+            false => files::put(&objects, &args.path, &|done| bar.show(done)),
+        };
+        put.map(|put| (put, objects.names.into_inner()))
     });
-    let put = put.await?;
+    let (put, names) = put.await?;
     let totals = put.item.totals();
-    if output.json {
-        let skipped = put.skipped.iter().map(|skipped| {
-            json!({ "path": printable_path(&skipped.path), "reason": why_skipped(skipped.reason) })
-        });
-        let mut told = json!({
-            "address": put.address.to_string(),
-            "new_objects": put.new_objects,
-            "new_bytes": put.new_bytes,
-            "skipped": skipped.collect::<Vec<_>>(),
-        });
-        extend(&mut told, [json_name(&put.name), json_item(&put.item)]);
-        output.json(&told)?;
-    } else {
+    if !output.json {
+        // It is durable here: whatever becomes of the copies, this is told.
         output.line(put.address)?;
     }
     for skipped in &put.skipped {
@@ -75,7 +75,138 @@ pub(super) async fn put(args: Put, context: Context<'_>) -> anyhow::Result<Exit>
         objects => format!("stored {}, {}", count(objects, "new object"), bytes(put.new_bytes)),
     };
     output.say(format_args!("{}: {}; {new}", put.name, told_totals(&totals)));
-    Ok(Exit::Done)
+    let copied = match wanted.zip(names) {
+        Some((copies, names)) => Some(wait_for_copies(data, space, copies, &names, output).await?),
+        None => None,
+    };
+    if output.json {
+        let skipped = put.skipped.iter().map(|skipped| {
+            json!({ "path": printable_path(&skipped.path), "reason": why_skipped(skipped.reason) })
+        });
+        let mut told = json!({
+            "address": put.address.to_string(),
+            "new_objects": put.new_objects,
+            "new_bytes": put.new_bytes,
+            "skipped": skipped.collect::<Vec<_>>(),
+        });
+        extend(&mut told, [json_name(&put.name), json_item(&put.item)]);
+        if let Some(copied) = &copied {
+            extend(&mut told, [json!({ "copies": copied })]);
+        }
+        output.json(&told)?;
+    }
+    Ok(copied.and_then(|copied| copied.signal).map_or(Exit::Done, Signalled::exit))
+}
+
+/// What became of waiting for copies.
+#[derive(Debug, Serialize)]
+struct Copied {
+    wanted: u32,
+    /// Whether all of it is known to have as many.
+    complete: bool,
+    objects: usize,
+    /// Objects known to have as many; others may have.
+    objects_complete: usize,
+    /// What has ended the waiting.
+    #[serde(skip)]
+    signal: Option<Signalled>,
+}
+
+/// Waits until so many others hold all these objects, or until Ctrl-C.
+async fn wait_for_copies(
+    data: &Path,
+    space: InSpace,
+    copies: u32,
+    names: &[ObjectName],
+    output: Output,
+) -> anyhow::Result<Copied> {
+    let stop = CancellationToken::new();
+    let signals = stop_at_signals(stop.clone())?;
+    let client = Client::new(data);
+    let wanted = WaitForCopies { space: space.space, copies };
+    let others = count(copies.into(), "other node");
+    output.say(format_args!(
+        "Waiting for {others} to confirm that all of it is durable there; Ctrl-C ends the waiting, not \
+         the put."
+    ));
+    let bar = output.counter(format!("durable at {others}"));
+    bar.set_length(names.len() as u64);
+    let (mut before, mut complete, mut least) = (0, 0, 0);
+    let waiting = async {
+        for part in names.chunks(NAMES_AT_A_TIME) {
+            let mut lines = client.replicated(&wanted, part).await?;
+            let mut whole = false;
+            while let Some(now) = lines.next::<Replication>().await? {
+                complete = before + now.complete;
+                whole = now.complete == now.aspects;
+                bar.set_position(complete as u64);
+                if now.copies != least {
+                    least = now.copies;
+                    bar.suspend(|| {
+                        output.say(format_args!(
+                            "{} of {copies} hold all of what was asked for last.",
+                            least.min(copies)
+                        ));
+                    });
+                }
+            }
+            // It ends where there are enough, or with the daemon.
+            whole.then_some(()).context("the daemon stopped before there were enough copies")?;
+            before += part.len();
+        }
+        anyhow::Ok(())
+    };
+    let done = stop.run_until_cancelled(waiting).await.transpose()?.is_some();
+    bar.finish_and_clear();
+    let objects = names.len();
+    match done {
+        true => output.say(format_args!("All of it is durable at {others}.")),
+        false => output.say(format_args!(
+            "Not waiting any more: {complete} of {} are known to be durable at {others}. It is put, and \
+             goes on to others by itself.",
+            count(objects as u64, "object")
+        )),
+    }
+    let objects_complete = if done { objects } else { complete };
+    let signal = if done { None } else { signals.first() };
+    Ok(Copied { wanted: copies, complete: done, objects, objects_complete, signal })
+}
+
+/// Objects that are waited for at a time: they fit a request.
+const NAMES_AT_A_TIME: usize = 65_536;
+
+/// Keeps in mind which objects a put is about, whether they are new or not.
+struct Noting<'a> {
+    objects: &'a Remote,
+    /// Nothing where nobody wants to know.
+    names: RefCell<Option<Vec<ObjectName>>>,
+}
+
+impl Noting<'_> {
+    fn note(&self, names: impl IntoIterator<Item = ObjectName>) {
+        if let Some(all) = &mut *self.names.borrow_mut() {
+            all.extend(names);
+        }
+    }
+}
+
+impl Objects for Noting<'_> {
+    type Error = client::Error;
+
+    fn put(&self, aspects: Vec<NewAspect>) -> Result<(), client::Error> {
+        let records = aspects.iter().filter(|new| new.signed);
+        self.note(records.map(|new| ObjectName { address: new.entry, kind: new.kind }));
+        self.objects.put(aspects)
+    }
+
+    fn entry(&self, entry: &EntryAddress) -> Result<Vec<Aspect>, client::Error> {
+        self.objects.entry(entry)
+    }
+
+    fn missing(&self, objects: &[ObjectName]) -> Result<Vec<ObjectName>, client::Error> {
+        self.note(objects.iter().copied());
+        self.objects.missing(objects)
+    }
 }
 
 fn why_skipped(reason: SkipReason) -> &'static str {
@@ -325,7 +456,7 @@ async fn explained(error: files::Error, data: &Path, space: InSpace) -> anyhow::
 }
 
 /// Runs file work against a space of the daemon, on a thread that may wait.
-async fn with_objects<T: Send + 'static>(
+pub(super) async fn with_objects<T: Send + 'static>(
     context: Context<'_>,
     space: InSpace,
     work: impl FnOnce(&Remote) -> Result<T, files::Error> + Send + 'static,

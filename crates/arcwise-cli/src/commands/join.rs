@@ -46,13 +46,17 @@ pub(super) async fn join(args: Join, context: &Context<'_>) -> anyhow::Result<Ex
     };
     let ticket: arcwise::Ticket =
         text.parse().map_err(|error: arcwise::TicketError| Usage(error.to_string()))?;
-    let request = api::Ticket { ticket: ticket.to_string() };
+    let arc = args.arc.as_ref().map(ToString::to_string);
+    let request = api::Join { ticket: ticket.to_string(), arc };
     let mut joined: Joined = client.post("/v1/join", request).await?;
     let name = printable(joined.space.name.as_bytes());
     if !output.json {
         output.line(&joined.space.fingerprint)?;
     }
     output.say(match joined.already {
+        true if args.arc.is_some() => format!(
+            "This node is in the space “{name}” already; its part of it stays: see arcwise space arc."
+        ),
         true => format!("This node is in the space “{name}” already."),
         false => format!("Joined the space “{name}”."),
     });
@@ -96,7 +100,7 @@ pub(super) async fn join(args: Join, context: &Context<'_>) -> anyhow::Result<Ex
     Ok(if reached { Exit::Done } else { Exit::NotReached })
 }
 
-fn read_ticket() -> anyhow::Result<String> {
+pub(super) fn read_ticket() -> anyhow::Result<String> {
     let mut text = String::new();
     let mut input = io::stdin().lock().take(MAX_TICKET);
     input.read_to_string(&mut text).context("cannot read the ticket from stdin")?;

@@ -1,6 +1,7 @@
 //! The commands, one file for those that belong together.
 
 mod archive;
+mod doctor;
 mod files;
 mod join;
 mod node;
@@ -9,6 +10,7 @@ mod serve;
 mod space;
 mod status;
 mod store;
+mod why;
 
 use std::path::Path;
 
@@ -35,6 +37,9 @@ pub(crate) async fn run(command: Command, data: &Path, output: Output) -> anyhow
         Command::Serve(args) => serve::serve(args, data, output).await,
         Command::Stop => node::stop(&context).await,
         Command::Status => status::status(&context).await,
+        Command::Watch(space) => status::watch(space, &context).await,
+        Command::Why(args) => why::why(args, context).await,
+        Command::Doctor(args) => doctor::doctor(args, &context).await,
         Command::Space(command) => space::space(command, &context).await,
         Command::Ticket(space) => space::ticket(space, &context).await,
         Command::Join(args) => join::join(args, &context).await,

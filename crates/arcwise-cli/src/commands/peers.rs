@@ -5,8 +5,8 @@ use anyhow::Context as _;
 use super::{Context, space::share};
 use crate::{
     api::{
-        self, LastSync, Method, Outcome, Peer, PeerSpace, Peers, Ping, Report, Synced, Unreachable,
-        client,
+        self, LastSync, Method, Outcome, Peer, PeerSpace, Peers, Ping, Quality, Report, Synced,
+        Unreachable, client,
     },
     args::Sync,
     exit::{self, Exit},
@@ -69,8 +69,33 @@ fn connected(peer: &Peer) -> String {
             count(space.aspects, "aspect"),
             last_sync(space),
         );
+        text += &quality(space.quality.as_ref());
     }
     text
+}
+
+/// How good a peer is.
+fn quality(quality: Option<&Quality>) -> String {
+    let Some(quality) = quality else {
+        return "\n    has not said anything of itself yet".to_owned();
+    };
+    let mut parts = vec![format!(
+        "reachable {:.0}% of the time as far as is known",
+        quality.availability * 100.0
+    )];
+    if let Some(trip) = quality.round_trip_ms {
+        parts.push(format!("answers in {trip:.1} ms"));
+    }
+    if let Some(rate) = quality.kilobytes_per_second {
+        parts.push(format!("gives {}/s", bytes(u64::from(rate) * 1000)));
+    }
+    if quality.faults >= 0.5 {
+        parts.push(format!("broke {:.0} rules lately", quality.faults));
+    }
+    if !quality.trusted {
+        parts.push("NOT BELIEVED to hold what it claims".to_owned());
+    }
+    format!("\n    {}", parts.join(", "))
 }
 
 /// How the last comparison ended, in words that promise nothing.

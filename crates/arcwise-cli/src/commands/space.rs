@@ -4,7 +4,7 @@ use indicatif::HumanCount;
 
 use super::Context;
 use crate::{
-    api::{Arcs, Held, Hold, Limit, NewSpace, Space, SpaceId, Ticket},
+    api::{Arcs, Copies, Held, Hold, Limit, NewSpace, Space, SpaceId, Ticket},
     args::{InSpace, SpaceCommand},
     exit::Exit,
     files::printable,
@@ -14,9 +14,11 @@ use crate::{
 pub(super) async fn space(command: SpaceCommand, context: &Context<'_>) -> anyhow::Result<Exit> {
     let Context { client, output, .. } = context;
     match command {
-        SpaceCommand::Create { name, keep, limit } => {
+        SpaceCommand::Create { name, keep, limit, copies, arc } => {
             let keep_seconds = keep.map(|keep| keep.as_secs_f64());
-            let new = NewSpace { name, max_bytes: limit, keep_seconds };
+            let copies = copies.map(|copies| Copies { min: copies.min(), target: copies.target() });
+            let arc = Some(arc.to_string());
+            let new = NewSpace { name, max_bytes: limit, keep_seconds, copies, arc };
             let space: Space = client.post("/v1/spaces", new).await?;
             match output.json {
                 true => output.json(&space)?,
@@ -48,24 +50,31 @@ pub(super) async fn space(command: SpaceCommand, context: &Context<'_>) -> anyho
                 )),
             }
         }
-        SpaceCommand::Arc { share: part, drop, space } => {
-            let dropping = output.spinner("removing what is outside");
-            let held: Result<Held, _> = {
-                let hold = Hold { share: part.to_string(), drop };
-                client.post_in("/v1/space/arc", space.into(), hold).await
-            };
-            dropping.finish_and_clear();
+        SpaceCommand::Arc { share: None, drop: _, space } => {
+            let space: Space = client.get("/v1/space", crate::api::InSpace::from(space)).await?;
+            match output.json {
+                true => output.json(&space)?,
+                false => output.line(told_arc(&space))?,
+            }
+        }
+        SpaceCommand::Arc { share: Some(part), drop, space } => {
+            let text = if drop { "removing what is outside" } else { "setting the part" };
+            let working = output.spinner(text);
+            let hold = Hold { share: part.to_string(), drop };
+            let held: Result<Held, _> = client.post_in("/v1/space/arc", space.into(), hold).await;
+            working.finish_and_clear();
             let held = held?;
+            let outside = match (drop, held.space.progress.outside.fraction) {
+                (true, _) => format!("{} removed", count(held.removed, "aspect")),
+                (false, 0.0) => "nothing is held outside".to_owned(),
+                (false, _) => "what is outside stays until enough others hold it".to_owned(),
+            };
             match output.json {
                 true => output.json(&held)?,
                 false => output.say(format_args!(
-                    "“{}” aims at {} now; {}.",
+                    "“{}” aims at {} now; {outside}.",
                     printable(held.space.name.as_bytes()),
                     share(&held.space.target),
-                    match drop {
-                        true => format!("{} removed", count(held.removed, "aspect")),
-                        false => "what is outside stays until enough others hold it".to_owned(),
-                    },
                 )),
             }
         }
@@ -95,6 +104,31 @@ pub(super) async fn space(command: SpaceCommand, context: &Context<'_>) -> anyho
 
 pub(super) const NO_SPACE: &str = "This node is in no space yet; make one with `arcwise space create NAME`, or join one with \
      `arcwise join TICKET`.";
+
+/// Which part of a space is held, and why.
+fn told_arc(space: &Space) -> String {
+    let Space { held, target, progress, .. } = space;
+    let arcs = |arcs: &Arcs| match arcs.fraction {
+        0.0 => "none".to_owned(),
+        _ => format!("{} ({})", share(arcs), arcs.arcs.join(", ")),
+    };
+    let why = match progress.automatic {
+        true => "auto: as much as is needed for enough copies".to_owned(),
+        false => format!("{}: as it was told", space.arc),
+    };
+    let mut lines = vec![
+        format!("told     {why}"),
+        format!("aims at  {}", arcs(target)),
+        format!("holds    {}", arcs(held)),
+    ];
+    if progress.outside.fraction > 0.0 {
+        lines.push(format!(
+            "outside  something in {}, kept until enough others hold it",
+            arcs(&progress.outside)
+        ));
+    }
+    lines.join("\n")
+}
 
 fn listed(spaces: &[Space]) -> String {
     let mut rows =

@@ -60,6 +60,10 @@ const RECORD: (Duration, Duration) = (Duration::from_secs(86_400), Duration::fro
 /// while something is being filled it changes all the time.
 const RECORD_WAITS: Duration = Duration::from_secs(5);
 
+/// A new record is made where the old one is off by more than this part of what is held. A guess: as much as
+/// nodes differ by chance, and few records while much comes.
+const RECORD_OFF: u64 = 4;
+
 /// An attempt to connect that has led to nothing after so long counts as failed.
 const DIALING: Duration = Duration::from_secs(20);
 
@@ -363,6 +367,16 @@ impl Swarm {
             self.sizing = Some(Sizing::new(self.us, self.location, target, patience, seed));
         }
         self.look_soon(now);
+    }
+
+    /// How much this node holds, where nothing else has changed.
+    pub fn set_amount(&mut self, now: Time, count: u64, bytes: u64) {
+        (self.local.count, self.local.bytes) = (count, bytes);
+        // Others work out from it how much there is in all.
+        let told = self.own.as_ref().map_or(0, |(own, _)| own.count);
+        if count.abs_diff(told) > told / RECORD_OFF {
+            self.sign_by(now + RECORD_WAITS);
+        }
     }
 
     /// Where something is held outside of what this node holds or fills.

@@ -291,6 +291,7 @@ mod tests {
         assert!(receipts.received(peer(2), &keys(1..5)).is_empty());
         let progress = Progress { copies: 1, complete: 2, keys: 3 };
         assert_eq!(receipts.progress(two), Some(progress));
+        assert_eq!(receipts.holders(two), [peer(1)], "the other lacks one");
         assert_eq!(receipts.received(peer(3), &keys(0..5)), [two]);
         assert!(receipts.progress(two).unwrap().is_complete());
         assert!(receipts.waiting.is_empty());

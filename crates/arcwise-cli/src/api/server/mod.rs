@@ -2,6 +2,7 @@
 
 mod archive;
 mod bulk;
+mod copies;
 mod peers;
 mod spaces;
 mod status;
@@ -118,7 +119,11 @@ fn router(daemon: Daemon) -> Router {
         .route("/v1/space-id", get(spaces::space_id))
         .route("/v1/ticket", get(spaces::ticket))
         .route("/v1/join", post(spaces::join))
+        .route("/v1/watch", get(copies::watch))
+        .route("/v1/why", get(copies::why))
+        .route("/v1/replicated", post(copies::replicated))
         .route("/v1/peers", get(peers::peers))
+        .route("/v1/probe", post(peers::probe))
         .route("/v1/sync", post(peers::sync))
         .route("/v1/check", post(status::check))
         .route("/v1/store", get(status::store))

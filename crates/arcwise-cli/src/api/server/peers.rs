@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use arcwise::{Node, NodeId, SyncOptions, Time};
+use arcwise::{Node, NodeId, RelayUrl, SyncOptions, Time, TriedAddress};
 use axum::{Json, extract::State, http::Uri, response::Response};
 use tokio::task::JoinSet;
 
 use super::{Answer, Body, Daemon, MIN_PREFIX, parsed, query, spaces::select, stream::lines};
 use crate::api::{
-    Code, Error, LastSync, Outcome, Peer, PeerSpace, Peers, Ping, Sync, Synced, Unreachable, millis,
+    Code, Error, Failure, LastSync, Outcome, Peer, PeerSpace, Peers, Ping, Probe, Quality, Sync,
+    Synced, Tried, Unreachable, millis,
 };
 
 pub(super) async fn peers(State(daemon): State<Daemon>, uri: Uri) -> Answer<Peers> {
@@ -58,6 +59,13 @@ pub(super) fn told_peers(node: &Node) -> Peers {
                 held: (&space.store).into(),
                 target: (&space.target).into(),
                 aspects: space.count,
+                quality: space.quality.map(|quality| Quality {
+                    availability: quality.availability,
+                    round_trip_ms: quality.round_trip.map(millis),
+                    kilobytes_per_second: quality.throughput,
+                    faults: quality.faults,
+                    trusted: quality.trusted,
+                }),
                 same_seconds_ago: space.same.map(|ago| ago.as_secs_f64()),
                 last_sync: space.last_sync.as_ref().map(|(ago, result)| LastSync {
                     seconds_ago: ago.as_secs_f64(),
@@ -75,7 +83,8 @@ pub(super) fn told_peers(node: &Node) -> Peers {
                 id: peer.id,
                 addresses: peer.addresses,
                 relays: peer.relays.iter().map(ToString::to_string).collect(),
-                failure: peer.failure,
+                failure_code: peer.failure.as_ref().map(Failure::from),
+                failure: peer.failure.as_ref().map(ToString::to_string),
             })
             .collect(),
     }
@@ -99,6 +108,24 @@ pub(super) async fn sync(State(daemon): State<Daemon>, body: Body) -> Result<Res
         }
         Some(())
     }))
+}
+
+/// Tries to reach a peer, each address by itself.
+pub(super) async fn probe(State(daemon): State<Daemon>, body: Body) -> Answer<Vec<Tried>> {
+    let Probe { peer, addresses, relays } = parsed(body)?;
+    let relays: Result<Vec<RelayUrl>, _> = relays.iter().map(|url| url.parse()).collect();
+    let relays = relays.map_err(Error::bad_request)?;
+    let tried = daemon.node()?.probe(peer, &addresses, &relays).await;
+    let told = tried.into_iter().map(|tried| Tried {
+        address: match tried.address {
+            TriedAddress::Ip(address) => address.to_string(),
+            TriedAddress::Relay(url) => url.to_string(),
+        },
+        reached_ms: tried.outcome.as_ref().ok().copied().map(millis),
+        failure_code: tried.outcome.as_ref().err().map(Failure::from),
+        failure: tried.outcome.as_ref().err().map(ToString::to_string),
+    });
+    Ok(Json(told.collect()))
 }
 
 /// The connected peers to compare with: that in the space whose id begins so, or all of them.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use arcwise::{Limits, Node, Share, SpaceStatus};
+use arcwise::{Limits, Node, Share, SpaceOptions, SpaceStatus};
 use axum::{Json, extract::State, http::Uri};
 
 use super::{Answer, Body, Daemon, MIN_PREFIX, parsed};
-use crate::api::{Code, Error, Held, Hold, Joined, Limit, NewSpace, Space, SpaceId, Ticket};
+use crate::api::{Code, Error, Held, Hold, Join, Joined, Limit, NewSpace, Space, SpaceId, Ticket};
 
 /// Longest name of a space, in bytes: what a ticket can carry.
 const MAX_NAME: usize = 255;
@@ -63,8 +63,10 @@ pub(super) fn told(space: &SpaceStatus) -> Space {
         target: (&space.target).into(),
         max_bytes: space.limits.max_bytes,
         keep_seconds: space.limits.max_age.map(|age| age.as_secs_f64()),
+        arc: space.share.to_string(),
         full: space.full.clone(),
         peers: space.peers,
+        progress: (&space.progress).into(),
     }
 }
 
@@ -73,7 +75,7 @@ pub(super) async fn spaces(State(daemon): State<Daemon>) -> Answer<Vec<Space>> {
 }
 
 pub(super) async fn create_space(State(daemon): State<Daemon>, body: Body) -> Answer<Space> {
-    let NewSpace { name, max_bytes, keep_seconds } = parsed(body)?;
+    let NewSpace { name, max_bytes, keep_seconds, copies, arc } = parsed(body)?;
     if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
         let text = format!(
             "the name of a space has 1 to {MAX_NAME} bytes and no control characters; choose another"
@@ -91,8 +93,17 @@ pub(super) async fn create_space(State(daemon): State<Daemon>, body: Body) -> An
     let max_age = keep_seconds.map(Duration::try_from_secs_f64).transpose();
     let max_age =
         max_age.map_err(|_| Error::bad_request("no space can keep aspects for so long"))?;
-    let space = node.create_space(&name, Limits { max_bytes, max_age }).await?;
+    let copies = copies.map(|copies| arcwise::Copies::new(copies.min, copies.target)).transpose();
+    let copies = copies.map_err(Error::bad_request)?.unwrap_or_default();
+    let options =
+        SpaceOptions { limits: Limits { max_bytes, max_age }, copies, share: share(arc)? };
+    let space = node.create_space(&name, options).await?;
     Ok(Json(told(&space.status())))
+}
+
+/// A part of the ring, as it is written.
+fn share(text: Option<String>) -> Result<Share, Error> {
+    text.map_or(Ok(Share::Auto), |text| text.parse().map_err(Error::bad_request))
 }
 
 pub(super) async fn limit(State(daemon): State<Daemon>, uri: Uri, body: Body) -> Answer<Space> {
@@ -105,7 +116,7 @@ pub(super) async fn limit(State(daemon): State<Daemon>, uri: Uri, body: Body) ->
 /// Holds a part of the ring from now on.
 pub(super) async fn hold(State(daemon): State<Daemon>, uri: Uri, body: Body) -> Answer<Held> {
     let Hold { share, drop } = parsed(body)?;
-    let share = share.parse::<Share>().map_err(Error::bad_request)?;
+    let share = self::share(Some(share))?;
     let space = daemon.space(&uri)?;
     space.set_share(share).await?;
     let removed = if drop { space.drop_outside().await? } else { 0 };
@@ -136,10 +147,10 @@ pub(super) async fn ticket(State(daemon): State<Daemon>, uri: Uri) -> Answer<Tic
 }
 
 pub(super) async fn join(State(daemon): State<Daemon>, body: Body) -> Answer<Joined> {
-    let Ticket { ticket } = parsed(body)?;
+    let Join { ticket, arc } = parsed(body)?;
     let ticket: arcwise::Ticket = ticket.parse().map_err(Error::bad_request)?;
     let node = daemon.node()?;
     let already = node.space(&ticket.space).is_some();
-    let space = node.join(&ticket).await?;
+    let space = node.join_with(&ticket, share(arc)?).await?;
     Ok(Json(Joined { space: told(&space.status()), peer: ticket.node, already }))
 }

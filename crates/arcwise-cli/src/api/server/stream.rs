@@ -43,6 +43,7 @@ pub(super) async fn stop(State(daemon): State<Daemon>) -> Response {
 }
 
 /// Sends lines of JSON.
+#[derive(Clone)]
 pub(super) struct LineSender(mpsc::Sender<Bytes>);
 
 impl LineSender {
