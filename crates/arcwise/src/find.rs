@@ -61,6 +61,14 @@ pub(crate) async fn entry(
                 found.extend(answer.aspects.drain(..).map(|aspect| (aspect.hash(), aspect)));
                 Ok(count)
             }
+            Err(RequestError::NotConnected) => {
+                let known = lock(&inner.known);
+                let failure = known.get(&peer).and_then(|record| record.failure.as_ref());
+                Err(match failure {
+                    Some(failure) => format!("it was not reached: {failure}"),
+                    None => "it was not reached".to_owned(),
+                })
+            }
             Err(error) => Err(error.to_string()),
         };
         outcomes.insert(peer, (claims, outcome));

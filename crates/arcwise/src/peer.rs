@@ -289,8 +289,9 @@ pub struct PeerStatus {
 /// How good a peer is in one space, by what was seen here and by what others say.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PeerQuality {
-    /// How likely it can be reached, 0 to 1.
-    pub availability: f64,
+    /// How likely it can be reached, 0 to 1; `None` where it was not looked at for long, and few others say
+    /// something.
+    pub availability: Option<f64>,
     /// How long an answer takes.
     pub round_trip: Option<Duration>,
     /// Kilobytes a second that it gives when it is asked for much.
@@ -304,7 +305,7 @@ pub struct PeerQuality {
 impl PeerQuality {
     fn of(quality: &Quality, now: Time) -> Self {
         Self {
-            availability: quality.availability(now),
+            availability: quality.known_availability(now),
             round_trip: quality.round_trip(),
             throughput: quality.throughput(),
             faults: quality.faults(now),

@@ -57,8 +57,8 @@ pub struct Claim {
     pub holds: bool,
     /// Whether it is connected.
     pub connected: bool,
-    /// How likely it can be reached, 0 to 1.
-    pub availability: f64,
+    /// How likely it can be reached, 0 to 1; `None` where that is not known yet.
+    pub availability: Option<f64>,
     /// Whether it is believed: neither failed its audits nor broke many rules.
     pub trusted: bool,
     /// It has just said that it holds, durably, all of it that was found.
@@ -114,16 +114,15 @@ impl Space {
                 node: known.record.node,
                 holds,
                 connected: known.is_connected(),
-                availability: known.quality.availability(now),
+                availability: known.quality.known_availability(now),
                 trusted: known.quality.trusted(now),
                 confirms: confirming.contains(&known.record.node),
             })
             .collect();
         drop(swarm);
-        claims.sort_by(|a, b| {
-            let rank = |it: &Claim| (!it.confirms, !it.connected, !it.trusted);
-            rank(a).cmp(&rank(b)).then(b.availability.total_cmp(&a.availability))
-        });
+        let rank = |it: &Claim| (!it.confirms, !it.connected, !it.trusted);
+        let likely = |it: &Claim| it.availability.unwrap_or(0.0);
+        claims.sort_by(|a, b| rank(a).cmp(&rank(b)).then(likely(b).total_cmp(&likely(a))));
         let asked = found.asked;
         Ok(Whereabouts { entry, location, claimed, here, elsewhere, claims, asked })
     }

@@ -175,7 +175,7 @@ impl Client {
         let response = accepted(connection.send_request(request).await?).await?;
         let mut lines = Lines { body: response.into_body(), buffer: BytesMut::new() };
         match lines.next().await? {
-            Some(Import::Imported(imported)) => Ok(imported),
+            Some(Import::Imported(imported)) => Ok(*imported),
             Some(Import::Failed(error)) => Err(error.into()),
             None => Err(Error::Malformed),
         }

@@ -320,8 +320,8 @@ pub(crate) struct PeerSpace {
 /// How good a peer is, by what was seen here and by what others say.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Quality {
-    /// How likely it can be reached, 0 to 1.
-    pub(crate) availability: f64,
+    /// How likely it can be reached, 0 to 1; nothing where that is not known yet.
+    pub(crate) availability: Option<f64>,
     pub(crate) round_trip_ms: Option<f64>,
     /// What it gives when it is asked for much.
     pub(crate) kilobytes_per_second: Option<u32>,
@@ -573,7 +573,7 @@ pub(crate) struct Claim {
     /// False where it only fills that part.
     pub(crate) holds: bool,
     pub(crate) connected: bool,
-    pub(crate) availability: f64,
+    pub(crate) availability: Option<f64>,
     pub(crate) trusted: bool,
     pub(crate) confirms: bool,
 }
@@ -734,7 +734,7 @@ pub(crate) struct Exported {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Import {
-    Imported(Imported),
+    Imported(Box<Imported>),
     Failed(Error),
 }
 

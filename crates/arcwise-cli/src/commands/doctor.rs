@@ -291,7 +291,9 @@ fn away(peer: &Unreachable) -> Option<Finding> {
     let all = all.into_iter().chain(peer.relays.clone()).collect::<Vec<_>>().join(", ");
     let at = if all.is_empty() { String::new() } else { format!(" at {all}") };
     let what = format!("{} was not reached{at}: {failure}", peer.id.short());
-    let advice = format!("{}; for each address: arcwise doctor {}", advice(code), peer.id.short());
+    let advice = advice(code);
+    let end = if advice.ends_with('?') { "" } else { "." };
+    let advice = format!("{advice}{end} To try each address: arcwise doctor {}", peer.id.short());
     Some(note(what, advice))
 }
 

@@ -74,15 +74,20 @@ fn connected(peer: &Peer) -> String {
     text
 }
 
+/// How likely a peer can be reached.
+pub(super) fn reachable(availability: Option<f64>) -> String {
+    match availability {
+        Some(part) => format!("reachable {:.0}% of the time", part * 100.0),
+        None => "not known yet how reliable".to_owned(),
+    }
+}
+
 /// How good a peer is.
 fn quality(quality: Option<&Quality>) -> String {
     let Some(quality) = quality else {
         return "\n    has not said anything of itself yet".to_owned();
     };
-    let mut parts = vec![format!(
-        "reachable {:.0}% of the time as far as is known",
-        quality.availability * 100.0
-    )];
+    let mut parts = vec![reachable(quality.availability)];
     if let Some(trip) = quality.round_trip_ms {
         parts.push(format!("answers in {trip:.1} ms"));
     }

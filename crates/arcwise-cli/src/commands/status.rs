@@ -170,7 +170,7 @@ fn told_copies(progress: &Progress) -> String {
             number(copies.p5)
         ),
     };
-    format!("{there}, as nodes claim; {wanted}")
+    format!("{there}, as nodes claim and as likely as they can be reached; {wanted}")
 }
 
 fn connected(status: &Status) -> String {
@@ -246,11 +246,15 @@ fn in_sync(space: &Space) -> String {
 }
 
 fn nodes(progress: &Progress) -> String {
-    match (progress.known_nodes, progress.reachable_nodes) {
+    let known = progress.known_nodes as u64;
+    let away = known.saturating_sub(progress.reachable_nodes as u64);
+    match (known, away) {
         (0, _) => "no other is known".to_owned(),
-        (known, reachable) => {
-            format!("{known} others known, {reachable} of them not seen to be away")
+        (_, 0) => format!("{} known, none is known to be away", count(known, "other")),
+        (_, _) if known == away => {
+            format!("{} known, none of them in reach now", count(known, "other"))
         }
+        _ => format!("{} known, {away} of them away", count(known, "other")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use arcwise::EntryAddress;
 
-use super::{Context, files};
+use super::{Context, files, peers::reachable};
 use crate::{
     api::{self, AskWhy, Asked, Claim, Client, Space},
     args::Why,
@@ -104,12 +104,8 @@ fn claim(claim: &Claim) -> String {
         if claim.confirms { "confirms it" } else { "has not confirmed it" },
     ];
     let doubt = if claim.trusted { "" } else { ", NOT BELIEVED: it failed audits or broke rules" };
-    let reachable = claim.availability * 100.0;
-    format!(
-        "  {}  {}, reachable {reachable:.0}% of the time as far as is known{doubt}",
-        claim.node.short(),
-        parts.join(", "),
-    )
+    let (parts, reachable) = (parts.join(", "), reachable(claim.availability));
+    format!("  {}  {parts}, {reachable}{doubt}", claim.node.short())
 }
 
 fn asked(asked: &Asked) -> String {

@@ -147,6 +147,13 @@ impl Quality {
         self.availability_or(now, PRIOR)
     }
 
+    /// The same, where it was looked at for long enough, or enough others say something; else it is not known.
+    pub fn known_availability(&self, now: Time) -> Option<f64> {
+        let said = self.reports.len() >= LEAST_REPORTERS;
+        let seen = self.times(now).1 >= LEAST_SEEN.as_secs_f64();
+        (said || seen).then(|| self.availability(now))
+    }
+
     /// How much of a copy it is that this peer holds: 0 to 1, and 0 where it is not trusted. As its
     /// availability; but of whom nothing is known is taken to be there always, since else a young network
     /// would hold twice as much as an old one.
@@ -313,6 +320,8 @@ mod tests {
         let mut quality = Quality::default();
         assert_eq!(quality.availability(at(0)), PRIOR);
         quality.up(at(0));
+        assert_eq!(quality.known_availability(at(60)), None);
+        assert_eq!(quality.known_availability(at(HOUR)), Some(quality.availability(at(HOUR))));
         // An hour of own counts as much as the prior.
         assert!(close(quality.availability(at(HOUR)), 0.75));
         assert!(quality.availability(at(30 * 24 * HOUR)) > 0.98);

@@ -55,6 +55,8 @@ proptest! {
             let key = numbered(n, 8).key();
             let found = before.items.find(&key.hash, &key.hash).unwrap();
             prop_assert_eq!(found, if n < first { vec![key] } else { vec![] });
+            let held = (n < first + more).then(|| numbered(n, 8));
+            prop_assert_eq!(space.find(&key.hash).unwrap(), held);
         }
         let found = before.items.find(&AspectKey::MIN.hash, &AspectKey::MAX.hash).unwrap();
         prop_assert!(found.iter().eq(&held));

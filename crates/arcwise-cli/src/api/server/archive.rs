@@ -61,7 +61,7 @@ pub(super) async fn import(State(daemon): State<Daemon>, body: Body) -> Result<R
     let work = tokio::spawn(async move {
         let _token = token;
         let imported = node.import(&mut archive).await;
-        (imported.map(|imported| told_import(&imported)), archive)
+        (imported.map(|imported| Box::new(told_import(&imported))), archive)
     });
     Ok(lines(async move |lines| {
         // A panic in it has been told on stderr.
