@@ -112,6 +112,8 @@ impl Space {
     /// # Errors
     /// Where the disk fails or what is on it is damaged.
     pub fn find(&self, hash: &AspectHash) -> Result<Option<Aspect>, StoreError> {
+        // A large batch is entered into the ids only then.
+        self.store.sum_all();
         for location in self.locations(hash, hash)? {
             let found = self.get(&AspectKey { location, hash: *hash })?;
             if found.is_some() {

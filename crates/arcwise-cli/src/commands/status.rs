@@ -120,7 +120,7 @@ fn told_held(space: &Space) -> String {
             "held everything while it had room".to_owned()
         }
         (held, _) if held >= 1.0 => "holds everything".to_owned(),
-        (0.0, 0.0) => "holds nothing, and aims at nothing".to_owned(),
+        (0.0, 0.0) if !space.progress.automatic => "holds nothing, and aims at nothing".to_owned(),
         (0.0, _) => "does not hold all of any part yet".to_owned(),
         (held, target) if held >= target => {
             format!("holds all of its part, {}", share(&space.held))
