@@ -33,6 +33,8 @@ And on the other one, after init and serve:
   arcwise join TICKET --wait            join, and wait until all of it is there
   arcwise ls                            what has been put into the space
   arcwise get ADDRESS                   get it, by its address or the first digits of it
+  arcwise status                        connected? in sync? how many copies are there?
+  arcwise doctor                        where something does not work: what, why, and what to do
 
 Data goes to stdout, talk and progress to stderr; with --json the data is JSON, and errors are too.";
 

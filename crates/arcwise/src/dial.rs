@@ -194,13 +194,14 @@ impl Inner {
         let conn = result
             .map_err(|_| DialFailure::NoAnswer(ATTEMPT))?
             .map_err(|error| DialFailure::of(&error))?;
-        if let Some(record) = lock(&self.known).get_mut(&id) {
-            record.failure = None;
-        }
         connection::run(self, conn).await.map_err(DialFailure::Ended)
     }
 
     fn not_reached(self: &Arc<Self>, id: &NodeId, failure: DialFailure) {
+        // It has reached this node meanwhile.
+        if self.peer(id).is_some() {
+            return;
+        }
         tracing::debug!(peer = %id.short(), %failure, "dialling failed");
         if let Some(record) = lock(&self.known).get_mut(id) {
             record.failure = Some(failure);

@@ -639,6 +639,9 @@ impl Inner {
         }
         peers.insert(peer.id, peer.clone());
         drop(peers);
+        if let Some(record) = lock(&self.known).get_mut(&peer.id) {
+            record.failure = None;
+        }
         self.dialed(&peer.id);
         true
     }
