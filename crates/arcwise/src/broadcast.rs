@@ -213,7 +213,7 @@ async fn take(inner: &Arc<Inner>, peer: &Arc<Peer>, message: Message, ingest: &m
             Ok(())
         }
         Message::Receipt(receipt) => {
-            space.swarm(inner, &[], |swarm, now| swarm.receipt(now, peer.id, &receipt.keys));
+            space.swarm(inner, &[], |swarm, _| swarm.receipt(peer.id, &receipt.keys));
             Ok(())
         }
         _ => Ok(()),

@@ -32,10 +32,7 @@ impl Share {
             Share::Arcs(arcs) => Some(arcs.clone()),
             Share::Fraction(part) => {
                 let len = (part.clamp(0.0, 1.0) * 2f64.powi(32)).round() as u64;
-                let at = Location::of_node(space, node);
-                let start = Location(at.0.wrapping_sub((len / 2) as u32));
-                // As long as the ring, at most.
-                Some(RingArc::new(start, len).map(ArcSet::from).unwrap_or_default())
+                Some(RingArc::around(Location::of_node(space, node), len).into())
             }
         }
     }

@@ -45,13 +45,16 @@ impl SpaceState {
         fresh: &[Aspect],
         tell: impl FnOnce(&mut Swarm, Time) -> T,
     ) -> T {
-        let (told, actions, wake_at) = {
+        let (told, actions) = {
             let mut swarm = lock(&self.swarm);
             // Under the lock, so that it never goes back.
             let now = inner.now();
             let told = tell(&mut swarm, now);
             let actions: Vec<Action> = std::iter::from_fn(|| swarm.poll_action(now)).collect();
-            (told, actions, swarm.wake_at())
+            // Under the lock, too: of two calls the later one has the last word.
+            let wake_at = swarm.wake_at();
+            self.wake_at.send_if_modified(|at| std::mem::replace(at, wake_at) != wake_at);
+            (told, actions)
         };
         if !actions.is_empty() {
             let fresh: BTreeMap<AspectKey, &Aspect> =
@@ -60,7 +63,6 @@ impl SpaceState {
                 act(inner, self, action, &fresh);
             }
         }
-        self.wake_at.send_if_modified(|at| std::mem::replace(at, wake_at) != wake_at);
         told
     }
 }

@@ -471,7 +471,10 @@ impl Swarm {
         for (to, keys) in self.receipts.stored(keys) {
             self.actions.push_back(Action::Receipt { to, keys });
         }
-        self.changed_where(now, |link| keys.iter().any(|key| link.takes().contains(key.location)));
+        self.changed_where(now, |link| {
+            let takes = link.takes();
+            keys.iter().any(|key| takes.contains(key.location))
+        });
     }
 
     /// Something was removed.
@@ -771,7 +774,7 @@ impl Swarm {
     }
 
     /// A peer says that it holds these durably.
-    pub fn receipt(&mut self, _now: Time, peer: NodeId, keys: &[AspectKey]) {
+    pub fn receipt(&mut self, peer: NodeId, keys: &[AspectKey]) {
         for wait in self.receipts.received(peer, keys) {
             self.waits.remove(&wait);
             self.actions.push_back(Action::Replicated(wait));
