@@ -7,6 +7,7 @@
 mod copies;
 mod fill;
 mod handover;
+mod look;
 mod lookup;
 mod quality;
 mod random;
@@ -18,7 +19,7 @@ mod spread;
 mod table;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
@@ -38,7 +39,7 @@ use self::random::Random;
 use crate::{
     aspect::{Aspect, AspectKey, AuthorKey},
     id::{NodeId, SpaceId},
-    limits::{MAX_ARCS, MAX_PEERS, PAGE_KEYS},
+    limits::{MAX_PEERS, PAGE_KEYS},
     ring::{ArcSet, Location, RingArc},
     session::{LocalSpace, PeerSpace},
     time::Time,
@@ -49,13 +50,6 @@ use crate::{
 /// Guesses: below what a person notices, and little work.
 const LOOK: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
-/// What is news is told to a peer no more often. A guess: several records go together then.
-const NEWS: Duration = Duration::from_secs(1);
-
-/// How long an own record is good for, and after how long a new one is made though nothing has
-/// changed. Guesses: a day off does not make a node a stranger, and records cost little.
-const RECORD: (Duration, Duration) = (Duration::from_secs(86_400), Duration::from_secs(28_800));
-
 /// Where only what is held has changed, and not what is aimed at, a new record waits so long. A guess:
 /// while something is being filled it changes all the time.
 const RECORD_WAITS: Duration = Duration::from_secs(5);
@@ -63,12 +57,6 @@ const RECORD_WAITS: Duration = Duration::from_secs(5);
 /// A new record is made where the old one is off by more than this part of what is held. A guess: as much as
 /// nodes differ by chance, and few records while much comes.
 const RECORD_OFF: u64 = 4;
-
-/// An attempt to connect that has led to nothing after so long counts as failed.
-const DIALING: Duration = Duration::from_secs(20);
-
-/// Connections that are being made for one space at a time. A guess.
-const MAX_DIALING: usize = 8;
 
 /// While fewer peers than these are connected, those that one was told of by a ticket are tried too.
 const LEAST_PEERS: usize = 3;
@@ -82,22 +70,12 @@ const MAX_CONTACTS: usize = 1024;
 /// Who has just come asks everybody it meets who is near it, for so long. A guess.
 const NEWCOMER: Duration = Duration::from_secs(60);
 
-/// Where there seem to be many nodes, a newcomer finds out who is near it, for so long, before it aims
-/// at anything. A guess: a few look-ups.
-const SETTLING: Duration = Duration::from_secs(3);
-
 /// The first audit of a peer comes so long after it was met, and the others so often. Guesses: a hundred
 /// bytes or two an hour.
 const AUDIT: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3600));
 
 /// Who is waited for is asked again for receipts so often. A guess.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
-
-/// Locations for which takers are looked for at a time, where there are not enough. A guess.
-const REACH: usize = 16;
-
-/// Of so many peers, all are remembered wherever they are; of more, only those near.
-const FEW: usize = 512;
 
 /// What a swarm is told when it begins.
 #[derive(Clone, Debug)]
@@ -896,326 +874,11 @@ impl Swarm {
         self.look_at = self.look_at.min(at);
     }
 
-    /// Looks at everything that is not decided at the moment when something happens.
-    fn look(&mut self, now: Time) {
-        self.looked = now;
-        self.look_at = now + LOOK.1;
-        self.table.expire(now);
-        let overdue = self.dialing.iter().filter(|(_, until)| **until <= now);
-        let overdue: Vec<NodeId> = overdue.map(|(peer, _)| *peer).collect();
-        for peer in overdue {
-            self.dialing.remove(&peer);
-            self.table.failed(now, &peer);
-        }
-        self.know();
-        self.sign(now);
-        self.size(now);
-        self.hand_out(now);
-        self.connect(now);
-        self.tell(now);
-        self.audit(now);
-        let again: Vec<WaitId> = self
-            .waits
-            .iter_mut()
-            .filter(|(_, (.., at))| *at <= now)
-            .map(|(wait, (.., at))| {
-                *at = now + ASK_AGAIN;
-                *wait
-            })
-            .collect();
-        again.into_iter().for_each(|wait| self.ask_for_receipts(wait, None));
-        let waits = self.waits.values().map(|(.., at)| *at);
-        self.look_at = waits.chain(self.sign_at).chain([self.look_at]).min().unwrap_or(now);
-    }
-
     /// What this node holds or fills.
     fn own_arcs(&self) -> ArcSet {
         self.local.store.union(&self.local.target)
     }
-
-    /// Keeps in mind whom to remember, and for which locations somebody can be named.
-    fn know(&mut self) {
-        let known = self.table.iter().count();
-        let own = self.own_arcs();
-        let near = match known < FEW {
-            true => ArcSet::full(),
-            false => widened(&own, self.location, 4),
-        };
-        self.table.set_query(self.looked, &near);
-        let now = self.looked;
-        let claims = self.table.iter().filter(|it| it.quality.trusted(now));
-        let claims = claims.filter(|it| !it.quality.presumed_gone(now));
-        let query: ArcSet = claims.flat_map(|it| it.record.store.arcs()).collect();
-        self.query = query.union(&self.local.store).longest(MAX_ARCS);
-    }
-
-    /// Makes a new record, where one is due.
-    fn sign(&mut self, now: Time) {
-        let due = self.sign_at.is_some_and(|at| at <= now);
-        let old =
-            self.own.as_ref().is_none_or(|(own, _)| own.expires <= now + (RECORD.0 - RECORD.1));
-        if !due && !old {
-            return;
-        }
-        self.sign_at = None;
-        self.sequence = (self.sequence + 1).max(now.as_micros());
-        let record = PeerRecord {
-            node: self.us,
-            sequence: self.sequence,
-            expires: now + RECORD.0,
-            addresses: self.addresses.clone(),
-            store: self.local.store.clone(),
-            target: self.local.target.clone(),
-            count: self.local.count,
-            bytes: self.local.bytes,
-        };
-        let signed = record.sign(&self.key, &self.space);
-        self.own = Some((record, signed));
-    }
-
-    /// Finds out which part of the ring to hold.
-    fn size(&mut self, now: Time) {
-        if self.settings.fixed.is_some() {
-            return;
-        }
-        let is_newcomer = self.local.store.is_empty() && self.local.target.is_empty();
-        if is_newcomer {
-            let Some((met, informed)) = self.acquainted else { return };
-            let few = self.table.iter().count() < MAX_PEERS;
-            if !(informed && few) && now < met + SETTLING {
-                self.look_at = self.look_at.min(met + SETTLING);
-                return;
-            }
-        }
-        let mut neighbours = self.neighbours(now, |quality| quality.presumed_gone(now));
-        let away = |it: Duration| it >= self.settings.patience;
-        let here = self.neighbours(now, |quality| quality.absent(now).is_some_and(away));
-        let coverage = Coverage::of(here.iter().map(|it| (&it.arcs, it.weight)));
-        let near = widened(&self.own_arcs(), self.location, 2);
-        let least = f64::from(self.settings.copies.min());
-        if coverage.over(&near).is_some_and(|level| level.min < least) {
-            neighbours = here;
-        }
-        let max_len = self.room();
-        let Some(sizing) = &mut self.sizing else { return };
-        let before = self.local.target.clone();
-        if let Some(target) = sizing.update(now, &neighbours, self.settings.copies, max_len)
-            && target != before
-        {
-            self.actions.push_back(Action::Aim(target));
-        }
-        if let Some(at) = sizing.next_look() {
-            self.look_at = self.look_at.min(at.max(now + LOOK.0));
-        }
-    }
-
-    /// Who holds or fills what, as far as is known; those who are `gone` do not count.
-    fn neighbours(&self, now: Time, gone: impl Fn(&Quality) -> bool) -> Vec<Neighbour> {
-        let neighbour = |known: &Known| {
-            let node = known.record.node;
-            let arcs = match self.links.get(&node) {
-                Some(link) => link.takes(),
-                None => known.record.store.union(&known.record.target),
-            };
-            let gone = gone(&known.quality);
-            let weight = if gone { 0.0 } else { known.quality.copy(now) };
-            Neighbour { node, location: known.location, arcs, weight }
-        };
-        self.table.iter().map(neighbour).collect()
-    }
-
-    /// The most locations there is room for.
-    fn room(&self) -> Option<u64> {
-        let of_quota = self.settings.quota.and_then(|quota| {
-            let held = self.total()?;
-            Some((quota as f64 / held.bytes.max(1) as f64 * 0.9 * 2f64.powi(32)) as u64)
-        });
-        let full = self.local.full.then(|| self.local.store.len());
-        of_quota.into_iter().chain(full).min()
-    }
-
-    /// Gives away what is held outside, and drops what enough others have.
-    fn hand_out(&mut self, now: Time) {
-        if self.outside.is_empty() {
-            return;
-        }
-        for (peer, link) in &self.links {
-            let trusted = self.table.get(peer).is_none_or(|known| known.quality.trusted(now));
-            if !trusted {
-                self.hand_over.gone(peer);
-            } else if let Some(arcs) = self.hand_over.next(now, *peer, &link.theirs) {
-                self.actions.push_back(Action::Give { to: *peer, arcs });
-            }
-        }
-        for droppable in self.hand_over.droppable(now, self.settings.copies.min()) {
-            let (arcs, until) = (droppable.arcs, droppable.until);
-            self.actions.push_back(Action::Drop { arcs, until });
-        }
-    }
-
-    /// Connects to whom it needs, and lets go of whom it does not.
-    fn connect(&mut self, now: Time) {
-        let wanted = self.table.wanted(now, &self.own_arcs());
-        let mut dial = wanted.dial;
-        if self.links.len() < LEAST_PEERS {
-            for (peer, contact) in &mut self.contacts {
-                if self.links.contains_key(peer) || self.dialing.contains_key(peer) {
-                    continue;
-                }
-                if contact.next <= now {
-                    contact.next = now + self.random.around(contact.wait);
-                    contact.wait = (contact.wait * 2).min(CONTACT.1);
-                    dial.insert(0, *peer);
-                }
-                self.look_at = self.look_at.min(contact.next);
-            }
-        }
-        dial.extend(self.lacking_takers(now));
-        for peer in dial {
-            if self.dialing.len() >= MAX_DIALING {
-                break;
-            }
-            if peer != self.us
-                && !self.links.contains_key(&peer)
-                && self.dialing.insert(peer, now + DIALING).is_none()
-            {
-                self.actions.push_back(Action::Dial(peer));
-            }
-        }
-        for peer in wanted.spare {
-            if self.links.get(&peer).is_some_and(|link| link.dialed) {
-                self.actions.push_back(Action::Close(peer));
-            }
-        }
-        if !self.dialing.is_empty() {
-            self.look_at = self.look_at.min(now + Duration::from_secs(1));
-        }
-        // Who has failed is tried again when its time has come.
-        if self.table.iter().any(|known| !known.is_connected()) {
-            self.look_at = self.look_at.min(now + Duration::from_secs(1));
-        }
-    }
-
-    /// Peers that are not connected, and take something of which not enough that are connected do.
-    fn lacking_takers(&self, now: Time) -> Vec<NodeId> {
-        let mut wanted = BTreeSet::new();
-        let min = self.settings.copies.min();
-        let waits = self.waits.values().flat_map(|(keys, copies, _)| {
-            let step = keys.len().div_ceil(REACH).max(1);
-            keys.iter().step_by(step).map(|key| (key.location, *copies))
-        });
-        // Of what is outside, the middle of each arc stands for it.
-        let outside = self.outside.arcs().into_iter().map(|arc| {
-            let middle = Location(arc.start().0.wrapping_add((arc.len() / 2) as u32));
-            (middle, min)
-        });
-        for (location, copies) in waits.chain(outside).take(4 * REACH) {
-            let takers = self.links.values().filter(|link| {
-                link.theirs.store.contains(location) || link.theirs.target.contains(location)
-            });
-            let lacking = (copies as usize + 1).saturating_sub(takers.count());
-            let holders = self.table.holders(now, location);
-            let others = holders.into_iter().filter(|node| !self.links.contains_key(node));
-            wanted.extend(others.take(lacking));
-        }
-        wanted.into_iter().collect()
-    }
-
-    /// Tells peers what is news to them.
-    fn tell(&mut self, now: Time) {
-        let Some((own, signed)) = &self.own else { return };
-        for (peer, link) in &mut self.links {
-            if link.news_at > now {
-                self.look_at = self.look_at.min(link.news_at);
-                continue;
-            }
-            let mut infos = Vec::new();
-            if link.told < own.sequence {
-                link.told = own.sequence;
-                infos.push(PeerInfo { record: signed.clone(), observed: None });
-            }
-            let near = RingArc::around(Location::of_node(&self.space, peer), NEAR);
-            let interest = link.theirs.store.union(&link.theirs.target).union(&near.into());
-            infos.extend(self.table.news(now, peer, &interest, MAX_PEERS - infos.len()));
-            if !infos.is_empty() {
-                link.news_at = now + NEWS;
-                self.look_at = self.look_at.min(link.news_at);
-                self.actions.push_back(Action::Tell(*peer, infos));
-            }
-        }
-    }
-
-    fn audit(&mut self, now: Time) {
-        for (peer, link) in &mut self.links {
-            if link.audit_at <= now {
-                link.audit_at = now + self.random.around(AUDIT.1);
-                if !link.theirs.store.intersect(&self.local.store).is_empty() {
-                    self.actions.push_back(Action::Audit(*peer));
-                }
-            }
-        }
-    }
-
-    /// Met with a network that holds far more: this node has grown up alone, and what it claims cannot
-    /// be true.
-    fn guard(&mut self, met: NodeId) {
-        let ours = &self.local;
-        let Some(link) = self.links.get(&met) else { return };
-        let shared = link.theirs.store.intersect(&ours.store);
-        if shared.is_empty() {
-            return;
-        }
-        let density = |theirs: &PeerSpace| Density {
-            count: theirs.count,
-            bytes: theirs.bytes,
-            len: theirs.store.len(),
-        };
-        let others = self.links.values().map(|link| &link.theirs);
-        let others = others.filter(|theirs| !theirs.store.intersect(&ours.store).is_empty());
-        let others: Vec<Density> = others.map(density).collect();
-        let (count, bytes, len) = (ours.count, ours.bytes, ours.store.len());
-        if is_alien(Density { count, bytes, len }, &others) {
-            self.actions.push_back(Action::Disclaim(shared));
-        }
-    }
-
-    fn total(&self) -> Option<Total> {
-        let (count, bytes, len) = (self.local.count, self.local.bytes, self.local.store.len());
-        let density = |known: &Known| {
-            let record = &known.record;
-            Density { count: record.count, bytes: record.bytes, len: record.store.len() }
-        };
-        let others: Vec<Density> = self.table.iter().map(density).collect();
-        Total::estimate(Density { count, bytes, len }, &others)
-    }
-
-    /// How the space stands, for people.
-    pub fn overview(&self, now: Time) -> Overview {
-        let own = self.own_arcs();
-        let held = self.table.iter().map(|known| {
-            let link = self.links.get(&known.record.node);
-            let store = link.map_or(&known.record.store, |link| &link.theirs.store);
-            (store, weight(now, &known.quality))
-        });
-        let coverage = Coverage::of(held.chain([(&self.local.store, 1.0)]));
-        let verified = self.links.values().filter_map(|link| link.same.as_ref());
-        let verified = verified.fold(ArcSet::empty(), |all, (_, arcs)| all.union(arcs));
-        let reachable = self.table.iter().filter(|it| it.quality.absent(now).is_none());
-        Overview {
-            known: self.table.iter().count(),
-            reachable: reachable.count(),
-            copies: coverage.over(&own),
-            total: self.total(),
-            unverified: own.difference(&verified),
-            outside: self.outside.clone(),
-            wanted: self.settings.copies,
-            automatic: self.settings.fixed.is_none(),
-        }
-    }
 }
-
-/// Peers whose location is so near that of another one are told of to that one.
-const NEAR: u64 = 1 << 28;
 
 /// How the filling of this node and of a peer stand to each other.
 fn filling(fill: &Fill, ours: &LocalSpace, peer: &NodeId, theirs: &PeerSpace) -> Filling {
@@ -1230,17 +893,6 @@ fn filling(fill: &Fill, ours: &LocalSpace, peer: &NodeId, theirs: &PeerSpace) ->
         true => Filling::Apart,
         false => Filling::None,
     }
-}
-
-/// What a peer's copy counts.
-fn weight(now: Time, quality: &Quality) -> f64 {
-    if quality.presumed_gone(now) { 0.0 } else { quality.copy(now) }
-}
-
-/// Some arcs, and so many times their length around a location.
-fn widened(arcs: &ArcSet, location: Location, times: u64) -> ArcSet {
-    let around = RingArc::around(location, arcs.len().saturating_mul(times));
-    arcs.union(&around.into())
 }
 
 /// Proves, in an audit with this nonce, that an aspect is held: BLAKE3 keyed with the nonce over the id of
