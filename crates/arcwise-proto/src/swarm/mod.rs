@@ -380,12 +380,6 @@ impl Swarm {
         self.set_local(now, self.local.clone());
     }
 
-    /// How many bytes there is room for in this space.
-    pub fn set_quota(&mut self, now: Time, quota: Option<u64>) {
-        self.settings.quota = quota;
-        self.look_soon(now);
-    }
-
     /// How many copies the space wants.
     pub fn copies(&self) -> Copies {
         self.settings.copies
