@@ -503,8 +503,6 @@ impl Space {
         let state = self.state.clone();
         let limits = Limits { max_bytes, ..state.store.limits() };
         blocking(move || state.store.set_limits(limits)).await?;
-        let inner = self.node.inner();
-        self.state.swarm(&inner, &[], |swarm, now| swarm.set_quota(now, max_bytes));
         self.node.upkeep.notify_one();
         Ok(())
     }
