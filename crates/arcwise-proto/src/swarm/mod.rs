@@ -315,7 +315,7 @@ impl Swarm {
             query: ArcSet::empty(),
             hand_over: HandOver::default(),
             fill: Fill::default(),
-            schedule: Schedule::new(settings.idle, random.next()),
+            schedule: Schedule::new(settings.idle, settings.push, random.next()),
             spread: Spread::new(random.next()),
             receipts: Receipts::default(),
             waits: BTreeMap::new(),
@@ -421,9 +421,9 @@ impl Swarm {
             if self.outside.is_empty() || !self.outside.contains(key.location) {
                 self.set_outside(now, own.complement());
             }
-            for key in keys.iter().filter(|key| !own.contains(key.location)) {
-                self.hand_over.stored_outside(sequence, key.location);
-            }
+            let locations = keys.iter().map(|key| key.location);
+            let outside = locations.filter(|location| !own.contains(*location));
+            self.hand_over.stored_outside(now, sequence, outside);
             self.look_soon(now);
         }
         let links = &self.links;
@@ -711,7 +711,19 @@ impl Swarm {
 
     // ---- Spreading
 
-    /// What a peer has pushed: what of it was new, and what not.
+    /// A peer has pushed these, and they are about to be stored. Gives those that need not be: another push
+    /// has brought them, and they are being stored. [`Swarm::pushed`] and [`Swarm::stored`] are to be told
+    /// what becomes of the others, or [`Swarm::not_stored`].
+    pub fn arrived(&mut self, now: Time, from: NodeId, keys: &[AspectKey]) -> Vec<AspectKey> {
+        self.spread.arrived(now, from, keys)
+    }
+
+    /// What a peer has pushed could not be stored.
+    pub fn not_stored(&mut self, from: &NodeId) {
+        self.spread.not_stored(from);
+    }
+
+    /// What a peer has pushed is durable: what of it was new, and what not.
     pub fn pushed(&mut self, from: NodeId, new: &[AspectKey], again: &[AspectKey]) {
         self.spread.pushed(&from, new, again);
     }
