@@ -21,7 +21,7 @@ pub struct Config {
     /// The default, 5 min, is a guess.
     pub gossip_interval: Duration,
     /// How long a peer may be away, where without it there are fewer copies than the space wants at the
-    /// least, before others take its place. Where there are enough, it may be away for longer. The
+    /// least, before others take its place. Where there are enough, it may be away five times as long. The
     /// default, 2 min, is a guess: a restart, or a walk from one network to the next.
     pub patience: Duration,
     /// Whether what is new is pushed to peers at once, and announced to them. Without it only gossip

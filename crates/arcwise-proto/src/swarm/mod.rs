@@ -212,6 +212,12 @@ impl Link {
             false => self.theirs.store.union(&self.theirs.target),
         }
     }
+
+    /// Whether what is new there may be pushed to it.
+    fn has_room_for(&self, location: Location) -> bool {
+        let theirs = &self.theirs;
+        !theirs.full && (theirs.store.contains(location) || theirs.target.contains(location))
+    }
 }
 
 /// A peer that one was told of, about which nothing else need be known.
@@ -428,11 +434,7 @@ impl Swarm {
         }
         let links = &self.links;
         let takes = |peer: &NodeId, location| {
-            links.get(peer).is_some_and(|link| {
-                let theirs = &link.theirs;
-                !theirs.full
-                    && (theirs.store.contains(location) || theirs.target.contains(location))
-            })
+            links.get(peer).is_some_and(|link| link.has_room_for(location))
         };
         match arrival {
             Arrival::Fetched => self.spread.held(keys),
@@ -478,6 +480,7 @@ impl Swarm {
         let link = Link { theirs, dialed, told: 0, news_at: now, audit_at, same: None };
         self.links.insert(peer, link);
         self.acquainted.get_or_insert((now, false));
+        self.push_unsent(&peer);
         self.guard(peer);
         let waits: Vec<WaitId> = self.waits.keys().copied().collect();
         waits.into_iter().for_each(|wait| self.ask_for_receipts(wait, Some(peer)));
@@ -489,7 +492,15 @@ impl Swarm {
         let Some(link) = self.links.get_mut(peer) else { return };
         link.theirs = theirs;
         self.schedule.told(peer);
+        self.push_unsent(peer);
         self.look_soon(now);
+    }
+
+    /// Pushes to the peer what this node authored and too few took.
+    fn push_unsent(&mut self, peer: &NodeId) {
+        if let Some(link) = self.links.get(peer) {
+            self.spread.changed(peer, |location| link.has_room_for(location));
+        }
     }
 
     /// The connection has ended, or the peer has left the space. `broken`: not because one of both had

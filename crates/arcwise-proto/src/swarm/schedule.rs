@@ -15,7 +15,7 @@ const STILL: Duration = Duration::from_millis(300);
 
 /// And not longer than this, where storing goes on: without pushes, and with them, since what is on its
 /// way then would come twice. Guesses.
-const STIRRING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(20));
+const STIRRING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
 /// How many peers are probed so soon; what they lack, they tell to others. The rest follows by and by.
 /// A guess.

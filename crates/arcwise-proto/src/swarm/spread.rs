@@ -28,6 +28,10 @@ const FANOUT: usize = 3;
 /// To so many peers an author pushes what no eager one takes, so that it leaves this node at once.
 const LEAST_PUSHES: u8 = 2;
 
+/// What an author could not push to so many, for want of peers that take it, is kept in mind for those
+/// who come; at most so many keys. A guess: of more, hand-over takes care.
+const MAX_UNSENT: usize = 16_384;
+
 /// For so long announcements are gathered. A guess: they need not be fast, only few.
 const ANNOUNCE_WAIT: Duration = Duration::from_millis(100);
 
@@ -103,6 +107,8 @@ pub struct Spread {
     arriving: BTreeMap<AspectKey, Vec<NodeId>>,
     /// How long after an announcement pushes have come of late.
     late: Duration,
+    /// What was authored here and could be pushed to these peers only: less than [`LEAST_PUSHES`].
+    unsent: BTreeMap<AspectKey, Vec<NodeId>>,
     /// When what waits to be announced is sent.
     announce_at: Option<Time>,
     random: Random,
@@ -148,6 +154,7 @@ impl Spread {
             due: BTreeSet::new(),
             arriving: BTreeMap::new(),
             late: Duration::ZERO,
+            unsent: BTreeMap::new(),
             announce_at: None,
             random: Random::new(seed),
             outputs: VecDeque::new(),
@@ -224,6 +231,30 @@ impl Spread {
             }
             push_out(&mut self.outputs, *peer, push);
         }
+        for (key, _) in keys.iter().zip(pushes).filter(|(_, pushes)| *pushes > 0) {
+            if self.unsent.len() < MAX_UNSENT {
+                let pushed = self.links.keys().filter(|peer| lacks(peer, key));
+                self.unsent.insert(*key, pushed.copied().collect());
+            }
+        }
+    }
+
+    /// What was authored here and could not be pushed to enough peers yet.
+    pub fn unsent(&self) -> impl ExactSizeIterator<Item = &AspectKey> {
+        self.unsent.keys()
+    }
+
+    /// The peer takes something else than before: it is pushed what waits for such a one.
+    pub fn changed(&mut self, peer: &NodeId, takes: impl Fn(Location) -> bool) {
+        let mut push = Vec::new();
+        self.unsent.retain(|key, pushed| {
+            if takes(key.location) && !pushed.contains(peer) {
+                push.push(*key);
+                pushed.push(*peer);
+            }
+            pushed.len() < usize::from(LEAST_PUSHES)
+        });
+        push_out(&mut self.outputs, *peer, push);
     }
 
     /// These have come in another way and are not to be spread: nobody is asked for them any more.
@@ -874,6 +905,25 @@ mod tests {
         let announced = [announce(2, &[a]), announce(4, &[a, c]), announce(5, &[a, b, c])];
         assert_eq!(outputs(&mut spread), announced);
         assert_eq!(spread.wake_at(), None);
+    }
+
+    #[test]
+    fn what_nobody_took_is_pushed_to_who_comes() {
+        let mut spread = with_links(0, 2);
+        let (a, b) = (key(1, 0), key(2, 1 << 31));
+        // The first takes all, the second nothing yet.
+        spread.stored(ms(0), &[a, b], None, |peer, _| *peer == id(1));
+        let push = |n, keys: &[AspectKey]| SpreadOutput::Push { peer: id(n), keys: keys.to_vec() };
+        assert_eq!(outputs(&mut spread), [push(1, &[a, b])]);
+        assert_eq!(spread.unsent().copied().collect::<Vec<_>>(), [a, b]);
+        spread.changed(&id(1), |_| true);
+        assert!(outputs(&mut spread).is_empty());
+        spread.changed(&id(2), |location| location.0 == 0);
+        assert_eq!(outputs(&mut spread), [push(2, &[a])]);
+        spread.met(id(3));
+        spread.changed(&id(3), |_| true);
+        assert_eq!(outputs(&mut spread), [push(3, &[b])]);
+        assert_eq!(spread.unsent().len(), 0);
     }
 
     #[test]
