@@ -20,7 +20,7 @@ use arcwise_proto::{
 use arcwise_store::{CheckReport, Limits, Store, StoreError, StoreStats};
 use iroh::{
     Endpoint, RelayMode, RelayUrl, SecretKey, Watcher,
-    endpoint::{QuicTransportConfig, VarInt, presets},
+    endpoint::{Builder, QuicTransportConfig, VarInt, presets},
 };
 use tokio::{
     sync::{Notify, Semaphore, broadcast, oneshot, watch},
@@ -34,7 +34,7 @@ use tokio_util::{
 use crate::{
     Config, Event, Frame, PeerStatus, Share, Space, SpaceOptions, SpaceStatus, Ticket,
     connection::{self, ALPN, close, replaces},
-    dial::PeerRecord,
+    dial::{Misled, PeerRecord},
     error::{CreateError, DialFailure, JoinError, OpenError, RequestError},
     event::Source,
     gossip::Bookmark,
@@ -103,6 +103,8 @@ pub(crate) struct Inner {
     /// To whom a connection is being made.
     pub(crate) dialing: watch::Sender<BTreeSet<NodeId>>,
     pub(crate) dials: Semaphore,
+    /// Peers of which an address has led to another node.
+    pub(crate) misled: Mutex<BTreeMap<NodeId, Misled>>,
     /// Wakes what tidies up.
     pub(crate) upkeep: Notify,
     /// Bytes of aspects removed since the store was compacted.
@@ -220,6 +222,7 @@ impl Node {
             known: Mutex::default(),
             dialing: watch::Sender::default(),
             dials: Semaphore::new(MAX_HANDSHAKES),
+            misled: Mutex::default(),
             upkeep: Notify::new(),
             removed: AtomicU64::new(0),
             stopped: Mutex::default(),
@@ -773,20 +776,25 @@ async fn bind_to(
         true => RelayMode::Disabled,
         false => RelayMode::custom(config.relays.clone()),
     };
+    let builder = builder(key, addresses)?.relay_mode(relays);
+    builder.bind().await.map_err(|error| format!("{error:#}"))
+}
+
+/// An endpoint as all of a node's are, without relays and without anybody who is asked where peers are.
+pub(crate) fn builder(key: SecretKey, addresses: &[SocketAddr]) -> Result<Builder, String> {
     // The stream window stays at its default: larger ones have cost connections under load.
     let transport = QuicTransportConfig::builder()
         .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
         .max_concurrent_uni_streams(VarInt::from_u32(MAX_STREAMS))
         .build();
-    let mut builder = Endpoint::builder(presets::Minimal)
+    let builder = Endpoint::builder(presets::Minimal)
         .secret_key(key)
         .alpns(vec![ALPN.to_vec()])
-        .relay_mode(relays)
+        .relay_mode(RelayMode::Disabled)
         .clear_address_lookup()
         .clear_ip_transports()
         .transport_config(transport);
-    for address in addresses {
-        builder = builder.bind_addr(*address).map_err(|error| error.to_string())?;
-    }
-    builder.bind().await.map_err(|error| format!("{error:#}"))
+    addresses.iter().try_fold(builder, |builder, address| {
+        builder.bind_addr(*address).map_err(|error| error.to_string())
+    })
 }
