@@ -75,5 +75,5 @@ pub use probe::{Tried, TriedAddress};
 pub use progress::{Left, Progress, Rate};
 pub use request::DirectMessage;
 pub use space::{NewAspect, PublishError, Published, Replication, Space, SpaceStatus, SyncOptions};
-pub use ticket::{Ticket, TicketError};
+pub use ticket::{Contact, Ticket, TicketError};
 pub use why::{Claim, Whereabouts};

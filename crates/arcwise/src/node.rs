@@ -44,7 +44,9 @@ use crate::{
     peer::{ControlRequest, Peer, PingRequest, lock},
     records,
     space::SpaceState,
-    swarm, upkeep,
+    swarm,
+    ticket::{Contact, MAX_OTHER_ADDRESSES, MAX_OTHERS},
+    upkeep,
 };
 
 /// Events that a slow receiver may fall behind before it loses some.
@@ -275,11 +277,12 @@ impl Node {
         Ok(self.add_space(SpaceId(id), name, held.clone(), held, options.into()).await?)
     }
 
-    /// Joins the space of a ticket and connects to the node that made it. A space that this node is
-    /// in already stays as it is.
+    /// Joins the space of a ticket and connects to the node that made it, and to the others in it. A space
+    /// that this node is in already stays as it is; so several tickets of one space may be used, one after
+    /// the other.
     ///
     /// # Errors
-    /// See [`JoinError`]. Whether that node can be reached shows later: see
+    /// See [`JoinError`]. Whether one of them can be reached shows later: see
     /// [`Event::PeerConnected`].
     pub async fn join(&self, ticket: &Ticket) -> Result<Space, JoinError> {
         self.join_with(ticket, Share::Auto).await
@@ -302,11 +305,15 @@ impl Node {
                 self.add_space(ticket.space, &ticket.name, held, target, options).await?
             }
         };
-        let record = PeerRecord::new(ticket.addresses.clone(), ticket.relays.clone());
-        let (inner, peer) = (self.running.inner(), ticket.node);
-        blocking(move || inner.learn(peer, record)).await?;
-        let contact = |swarm: &mut Swarm, now| swarm.contact(now, ticket.node);
-        space.state.swarm(&self.running.inner, &[], contact);
+        for Contact { node, addresses, relays } in ticket.contacts().take(1 + MAX_OTHERS) {
+            if node == self.id() {
+                continue;
+            }
+            let (inner, record) = (self.running.inner(), PeerRecord::new(addresses, relays));
+            blocking(move || inner.learn(node, record)).await?;
+            let contact = |swarm: &mut Swarm, now| swarm.contact(now, node);
+            space.state.swarm(&self.running.inner, &[], contact);
+        }
         Ok(space)
     }
 
@@ -371,14 +378,15 @@ impl Node {
         states.into_iter().map(|state| Space { state, node: self.running.clone() }).collect()
     }
 
-    /// A ticket that lets others join a space through this node; `None` where it is not in it.
+    /// A ticket that lets others join a space through this node, or through one of those that are connected
+    /// now; `None` where it is not in it.
     pub fn ticket(&self, space: &SpaceId) -> Option<Ticket> {
         let space = self.space(space)?;
         let (addresses, relays) = self.running.own_addresses();
         let max_age = space.state.store.limits().max_age;
         let copies = lock(&space.state.swarm).copies();
-        let (node, name) = (self.id(), space.name());
-        Some(Ticket { space: space.id(), name, node, addresses, relays, max_age, copies })
+        let (node, name, others) = (self.id(), space.name(), self.running.contacts(&space.state));
+        Some(Ticket { space: space.id(), name, node, addresses, relays, max_age, copies, others })
     }
 
     /// The UDP addresses this node listens on.
@@ -609,6 +617,29 @@ impl Inner {
         addresses.sort();
         addresses.dedup();
         (addresses, address.relay_urls().cloned().collect())
+    }
+
+    /// Some of the connected peers in a space, for tickets: those that are connected for longest.
+    fn contacts(&self, space: &SpaceState) -> Vec<Contact> {
+        let mut peers: Vec<_> = lock(&self.peers).values().cloned().collect();
+        peers.retain(|peer| peer.space(&space.id()).is_some());
+        peers.sort_by_key(|peer| peer.since);
+        let contact = |peer: &Arc<Peer>| {
+            // Where it says that it may be reached, and not from where it has come.
+            let said = lock(&space.swarm).addresses_of(&peer.id).to_vec();
+            let said = said.into_iter().take(MAX_OTHER_ADDRESSES);
+            let mut contact = Contact { node: peer.id, addresses: Vec::new(), relays: Vec::new() };
+            for address in said {
+                match address {
+                    Address::Ip(address) => contact.addresses.push(address),
+                    Address::Relay(url) => contact.relays.extend(url.parse()),
+                }
+            }
+            contact
+        };
+        let contacts = peers.iter().map(contact);
+        let reachable = |it: &Contact| !it.addresses.is_empty() || !it.relays.is_empty();
+        contacts.filter(reachable).take(MAX_OTHERS).collect()
     }
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
