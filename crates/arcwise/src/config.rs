@@ -24,6 +24,9 @@ pub struct Config {
     /// least, before others take its place. Where there are enough, it may be away for longer. The
     /// default, 2 min, is a guess: a restart, or a walk from one network to the next.
     pub patience: Duration,
+    /// How long a connection may stand while there is no space that both are in. The default, 1 min, is a
+    /// guess: a ticket may be on its way.
+    pub strangers: Duration,
     /// Whether what is new is pushed to peers at once, and announced to them. Without it only gossip
     /// brings it to them: later, and with less traffic.
     pub push: bool,
@@ -43,6 +46,7 @@ impl Config {
             relays: Vec::new(),
             gossip_interval: Duration::from_secs(300),
             patience: Duration::from_secs(120),
+            strangers: Duration::from_secs(60),
             push: true,
             pull: true,
             store: arcwise_store::Options::default(),

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::{
     DialFailure, RequestError,
-    connection::{self, ALPN},
+    connection::{self, ALPN, Unwanted},
     ingest::blocking,
     node::{self, Inner, UnreachablePeer},
     peer::{Peer, lock},
@@ -229,6 +229,9 @@ impl Inner {
         addresses: Vec<TransportAddr>,
     ) -> Result<(), DialFailure> {
         let key = EndpointId::from_bytes(id.as_bytes()).map_err(|_| DialFailure::NoKey)?;
+        if self.is_blocked(&id) {
+            return Err(DialFailure::Blocked);
+        }
         let permit = self.dials.acquire().await;
         let (mut apart, ips) = (None, addresses.iter().filter_map(ip).collect::<Vec<_>>());
         let result = match self.may_ask_all(&id) {
@@ -250,7 +253,7 @@ impl Inner {
             result => result,
         };
         drop(permit);
-        let ended = connection::run(self, result?).await.map_err(DialFailure::Ended);
+        let ended = connection::run(self, result?).await;
         if let Some(endpoint) = apart {
             self.spawn(async move { endpoint.close().await });
         }
@@ -333,7 +336,7 @@ impl Inner {
         let now = self.now();
         let wanted = lock(&self.spaces).iter().any(|space| lock(&space.swarm).wants(now, id));
         if !wanted {
-            peer.spare.cancel();
+            peer.hang_up(Unwanted::Spare);
         }
     }
 

@@ -28,6 +28,7 @@
 
 mod archive;
 mod audit;
+mod block;
 mod broadcast;
 mod config;
 mod connection;
@@ -64,7 +65,9 @@ pub use arcwise_proto::{
 };
 pub use arcwise_store::{CheckReport, Damage, Limits, SpaceStats, StoreError, StoreStats};
 pub use config::Config;
-pub use error::{CreateError, DialFailure, JoinError, OpenError, RequestError, SyncError};
+pub use error::{
+    BlockError, CreateError, DialFailure, JoinError, OpenError, RequestError, SyncError,
+};
 pub use event::{Direction, Event, Frame, Source};
 pub use find::{Asked, Found};
 pub use iroh::RelayUrl;

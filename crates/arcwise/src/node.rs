@@ -32,8 +32,8 @@ use tokio_util::{
 };
 
 use crate::{
-    Config, Event, Frame, PeerStatus, Share, Space, SpaceOptions, SpaceStatus, Ticket,
-    connection::{self, ALPN, close, replaces},
+    Config, Event, Frame, PeerStatus, Share, Space, SpaceOptions, SpaceStatus, Ticket, block,
+    connection::{self, ALPN, Unwanted, close, replaces},
     dial::{Misled, PeerRecord},
     error::{CreateError, DialFailure, JoinError, OpenError, RequestError},
     event::Source,
@@ -105,6 +105,10 @@ pub(crate) struct Inner {
     /// To whom a connection is being made.
     pub(crate) dialing: watch::Sender<BTreeSet<NodeId>>,
     pub(crate) dials: Semaphore,
+    /// Peers that nothing is to be had to do with.
+    pub(crate) blocked: Mutex<BTreeSet<NodeId>>,
+    /// How long a connection may stand where no space is shared.
+    pub(crate) strangers: Duration,
     /// Peers of which an address has led to another node.
     pub(crate) misled: Mutex<BTreeMap<NodeId, Misled>>,
     /// Wakes what tidies up.
@@ -151,6 +155,8 @@ pub struct NodeStatus {
     pub peers: Vec<PeerStatus>,
     /// Peers that it knows and keeps trying to reach.
     pub unreachable: Vec<UnreachablePeer>,
+    /// Peers that are blocked: see [`Node::block`].
+    pub blocked: Vec<NodeId>,
 }
 
 /// A known peer to which there is no connection.
@@ -205,6 +211,7 @@ impl Node {
         })
         .await?;
         let endpoint = bind(&config, &store, SecretKey::from_bytes(&secret)).await?;
+        let blocked = block::load(&store)?;
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
             id: NodeId(*endpoint.id().as_bytes()),
@@ -224,6 +231,8 @@ impl Node {
             known: Mutex::default(),
             dialing: watch::Sender::default(),
             dials: Semaphore::new(MAX_HANDSHAKES),
+            blocked: Mutex::new(blocked),
+            strangers: config.strangers,
             misled: Mutex::default(),
             upkeep: Notify::new(),
             removed: AtomicU64::new(0),
@@ -405,7 +414,10 @@ impl Node {
         let peers = self.peers();
         let mut unreachable: Vec<_> =
             lock(&self.running.known).iter().map(|(id, record)| record.unreachable(*id)).collect();
-        unreachable.retain(|known| peers.iter().all(|peer| peer.id != known.id));
+        let blocked = self.blocked();
+        unreachable.retain(|known| {
+            !blocked.contains(&known.id) && peers.iter().all(|peer| peer.id != known.id)
+        });
         let stopped = lock(&self.running.stopped).clone();
         NodeStatus {
             id: self.id(),
@@ -416,6 +428,7 @@ impl Node {
             running_for: self.running.started.0.elapsed(),
             spaces: self.spaces().iter().map(Space::status).collect(),
             unreachable,
+            blocked: blocked.into_iter().collect(),
             peers,
         }
     }
@@ -589,7 +602,9 @@ impl Inner {
         let (local, addresses) = (space.local(), self.all_addresses());
         let outside = space.outside()?;
         let contacts: Vec<NodeId> = lock(&self.known).keys().copied().collect();
+        let blocked = lock(&self.blocked).clone();
         space.swarm(self, &[], |swarm, now| {
+            swarm.set_blocked(now, blocked);
             swarm.set_addresses(now, addresses);
             swarm.set_local(now, local);
             swarm.set_outside(now, outside);
@@ -723,9 +738,13 @@ async fn accept(inner: Arc<Inner>) {
                 Ok(conn) if lock(&node.peers).len() >= MAX_CONNECTIONS => {
                     conn.close(VarInt::from_u32(close::FULL), b"too many peers");
                 }
+                Ok(conn) if node.is_blocked(&NodeId(*conn.remote_id().as_bytes())) => {
+                    let (code, text) = Unwanted::Blocked.code();
+                    conn.close(VarInt::from_u32(code), text.as_bytes());
+                }
                 Ok(conn) => {
                     if let Err(reason) = connection::run(&node, conn).await {
-                        tracing::debug!(reason, "an incoming connection ended at once");
+                        tracing::debug!(%reason, "an incoming connection ended at once");
                     }
                 }
                 Err(error) => tracing::debug!(%error, "an incoming connection failed"),

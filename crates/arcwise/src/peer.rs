@@ -19,7 +19,9 @@ use iroh::{TransportAddr, endpoint::Connection};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{broadcast::PushQueue, event::Frame, node::Inner, space::SpaceState};
+use crate::{
+    broadcast::PushQueue, connection::Unwanted, event::Frame, node::Inner, space::SpaceState,
+};
 
 /// How long a message about a space waits for the space's handshake, which travels on another stream.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,8 +51,9 @@ pub(crate) struct Peer {
     pub(crate) frames: broadcast::Sender<Frame>,
     /// Ends every task of the connection.
     pub(crate) gone: CancellationToken,
-    /// Ends the connection, because nobody here needs it.
+    /// Ends the connection, because nobody here needs it or wants it: see [`Peer::hang_up`].
     pub(crate) spare: CancellationToken,
+    pub(crate) unwanted: OnceLock<Unwanted>,
 }
 
 #[derive(Clone, Debug)]
@@ -134,7 +137,14 @@ impl Peer {
             frames,
             gone,
             spare: CancellationToken::new(),
+            unwanted: OnceLock::new(),
         }
+    }
+
+    /// Ends the connection and says why. Only the first reason counts.
+    pub(crate) fn hang_up(&self, why: Unwanted) {
+        self.unwanted.get_or_init(|| why);
+        self.spare.cancel();
     }
 
     pub(crate) fn space(&self, id: &SpaceId) -> Option<PeerSpace> {

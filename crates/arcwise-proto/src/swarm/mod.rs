@@ -19,7 +19,7 @@ mod spread;
 mod table;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -372,6 +372,13 @@ impl Swarm {
         }
     }
 
+    /// With these nodes nothing is to be had to do: they are neither dialled nor asked for anything, and
+    /// what they claim does not count. Who ends their connections is the driver.
+    pub fn set_blocked(&mut self, now: Time, blocked: BTreeSet<NodeId>) {
+        self.table.set_blocked(blocked);
+        self.look_soon(now);
+    }
+
     /// Which part of the ring the node is to hold; `None` where it finds that out itself. What is to be
     /// filled is told by [`Swarm::set_local`].
     pub fn set_fixed(&mut self, now: Time, fixed: Option<ArcSet>) {
@@ -581,6 +588,9 @@ impl Swarm {
                 Ok(_) => {}
             }
             let Ok(record) = signed.read() else { continue };
+            if self.table.is_blocked(&record.node) {
+                continue;
+            }
             if record.node == self.us {
                 // Made before this node lost its memory: the next must count.
                 if signed.verify(&self.space).is_ok() && record.sequence > self.sequence {
