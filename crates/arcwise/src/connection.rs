@@ -188,7 +188,8 @@ async fn control(
     changes.borrow_and_update();
     let agent = concat!("arcwise/", env!("CARGO_PKG_VERSION"));
     let clock = crate::space::wall_clock;
-    let mut control = Control::new(clock(), binding, agent, padding, inner.local_spaces());
+    let (peer_at, spaces) = (peer.address(), inner.local_spaces());
+    let mut control = Control::new(clock(), binding, agent, padding, peer_at, spaces);
 
     let (send, recv) = match peer.dialer {
         true => conn.open_bi().await.map_err(lost)?,
@@ -208,8 +209,8 @@ async fn control(
         while let Some(output) = control.poll_output() {
             match output {
                 ControlOutput::Send(message) => writer.write(&message).await?,
-                ControlOutput::Met { agent, max_wants, clock_ahead } => {
-                    let met = Met { agent: agent.clone(), max_wants, clock_ahead };
+                ControlOutput::Met { agent, max_wants, clock_ahead, seen_at } => {
+                    let met = Met { agent: agent.clone(), max_wants, clock_ahead, seen_at };
                     // The machine says this once.
                     let _ = peer.met.set(met);
                     if inner.is_blocked(&peer.id) {
@@ -228,6 +229,7 @@ async fn control(
                         inner.emit(Event::SpaceShared { peer: peer.id, space: id });
                         // Not before: strangers are not remembered.
                         inner.remember(peer);
+                        inner.seen_by(peer);
                         space.swarm(inner, &[], |swarm, now| {
                             swarm.met(now, peer.id, peer.dialer, theirs);
                             swarm.linked(&peer.id, peer.round_trip());

@@ -15,7 +15,7 @@ use std::{
 use arcwise_proto::{
     ArcSet, Aspect, AspectKey, AuthorKey, NodeId, SpaceId, Time,
     session::LocalSpace,
-    swarm::{Address, Arrival, Copies, Settings, Swarm},
+    swarm::{Address, Arrival, Change, Copies, Outside, Settings, Swarm},
 };
 use arcwise_store::{CheckReport, Limits, Store, StoreError, StoreStats};
 use iroh::{
@@ -105,6 +105,8 @@ pub(crate) struct Inner {
     /// To whom a connection is being made.
     pub(crate) dialing: watch::Sender<BTreeSet<NodeId>>,
     pub(crate) dials: Semaphore,
+    /// From where others see this node.
+    outside: Mutex<Outside>,
     /// Peers that nothing is to be had to do with.
     pub(crate) blocked: Mutex<BTreeSet<NodeId>>,
     /// How long a connection may stand where no space is shared.
@@ -231,6 +233,7 @@ impl Node {
             known: Mutex::default(),
             dialing: watch::Sender::default(),
             dials: Semaphore::new(MAX_HANDSHAKES),
+            outside: Mutex::default(),
             blocked: Mutex::new(blocked),
             strangers: config.strangers,
             misled: Mutex::default(),
@@ -634,6 +637,30 @@ impl Inner {
         (addresses, address.relay_urls().cloned().collect())
     }
 
+    /// A peer in a space of ours has said from where it sees this node.
+    pub(crate) fn seen_by(self: &Arc<Self>, peer: &Peer) {
+        let seen_at = peer.met.get().and_then(|met| met.seen_at);
+        let Some((at, seen_at)) = peer.address().zip(seen_at) else { return };
+        let changes = lock(&self.outside).seen(self.now(), peer.id, at.ip(), seen_at);
+        self.has_moved(changes);
+    }
+
+    /// The network layer tells peers, and [`watch_addresses`] the swarms.
+    fn has_moved(self: &Arc<Self>, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        let endpoint = self.endpoint.clone();
+        self.spawn(async move {
+            for change in changes {
+                match change {
+                    Change::Add(address) => endpoint.add_external_addr(address).await,
+                    Change::Remove(address) => drop(endpoint.remove_external_addr(&address).await),
+                }
+            }
+        });
+    }
+
     /// Some of the connected peers in a space, for tickets: those that are connected for longest.
     fn contacts(&self, space: &SpaceState) -> Vec<Contact> {
         let mut peers: Vec<_> = lock(&self.peers).values().cloned().collect();
@@ -703,6 +730,8 @@ impl Inner {
         if current {
             peers.remove(&peer.id);
             drop(peers);
+            let changes = lock(&self.outside).gone(self.now(), &peer.id);
+            self.has_moved(changes);
             let spaces = lock(&self.spaces).clone();
             for space in spaces {
                 space.swarm(self, &[], |swarm, now| swarm.gone(now, &peer.id, broken));

@@ -61,6 +61,8 @@ pub(crate) struct Met {
     pub(crate) agent: String,
     pub(crate) max_wants: usize,
     pub(crate) clock_ahead: i64,
+    /// From where it sees this node's packets come.
+    pub(crate) seen_at: Option<SocketAddr>,
 }
 
 /// What is to be said on the control stream.
@@ -223,6 +225,17 @@ impl Peer {
     /// Addresses that packets of this connection really go to.
     pub(crate) fn addresses(&self) -> Vec<TransportAddr> {
         self.conn.paths().iter().map(|path| path.remote_addr().clone()).collect()
+    }
+
+    /// Where its packets come from now; `None` where that is a relay.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        let paths = self.conn.paths();
+        let mut paths = paths.iter();
+        let path = paths.find(|path| path.is_selected() && !path.is_relay())?;
+        match path.remote_addr() {
+            TransportAddr::Ip(address) => Some(*address),
+            _ => None,
+        }
     }
 
     pub(crate) fn status(&self, inner: &Inner) -> PeerStatus {

@@ -9,6 +9,8 @@ mod fill;
 mod handover;
 mod look;
 mod lookup;
+mod nearby;
+mod outside;
 mod quality;
 mod random;
 mod receipts;
@@ -27,6 +29,8 @@ pub use copies::{Copies, CopiesError, Coverage, Density, Level, Total, is_alien}
 pub use fill::{Fill, Next, Piece, PieceId};
 pub use handover::{Droppable, HandOver};
 pub use lookup::{Asked, Candidate, Goal, Lookup, Outcome as AskedOutcome, Step};
+pub use nearby::{announced, announcement};
+pub use outside::{Change, Outside};
 pub use quality::Quality;
 pub use receipts::{Progress, Receipts, WaitId};
 pub use record::{Address, MAX_RECORD_LIFE, PeerRecord, RecordError, SignedRecord};
