@@ -184,6 +184,9 @@ impl Inner {
         for space in &*lock(&self.spaces) {
             said.extend_from_slice(lock(&space.swarm).addresses_of(id));
         }
+        let nearby = lock(&self.nearby);
+        let nearby = nearby.get(id).map(|heard| heard.addresses.as_slice()).unwrap_or_default();
+        said.extend(nearby.iter().copied().map(Address::Ip));
         let said = said.iter().filter_map(|address| match address {
             Address::Ip(address) => Some(TransportAddr::Ip(*address)),
             Address::Relay(url) => url.parse().ok().map(TransportAddr::Relay),

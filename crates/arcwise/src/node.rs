@@ -20,6 +20,7 @@ use arcwise_proto::{
 use arcwise_store::{CheckReport, Limits, Store, StoreError, StoreStats};
 use iroh::{
     Endpoint, RelayMode, RelayUrl, SecretKey, Watcher,
+    address_lookup::{AddrFilter, DnsAddressLookup, PkarrPublisher, PkarrResolver},
     endpoint::{Builder, QuicTransportConfig, VarInt, presets},
 };
 use tokio::{
@@ -40,6 +41,7 @@ use crate::{
     gossip::Bookmark,
     identity,
     ingest::blocking,
+    nearby::{self, Nearby},
     options,
     peer::{ControlRequest, Peer, PingRequest, lock},
     records,
@@ -105,6 +107,8 @@ pub(crate) struct Inner {
     /// To whom a connection is being made.
     pub(crate) dialing: watch::Sender<BTreeSet<NodeId>>,
     pub(crate) dials: Semaphore,
+    /// Who was heard of on the local network.
+    pub(crate) nearby: Mutex<Nearby>,
     /// From where others see this node.
     outside: Mutex<Outside>,
     /// Peers that nothing is to be had to do with.
@@ -233,6 +237,7 @@ impl Node {
             known: Mutex::default(),
             dialing: watch::Sender::default(),
             dials: Semaphore::new(MAX_HANDSHAKES),
+            nearby: Mutex::default(),
             outside: Mutex::default(),
             blocked: Mutex::new(blocked),
             strangers: config.strangers,
@@ -255,6 +260,10 @@ impl Node {
         inner.spawn(upkeep::run(inner.clone()));
         inner.spawn(accept(inner.clone()));
         inner.spawn(watch_addresses(inner.clone()));
+        let reachable = |bound: &SocketAddr| !bound.ip().is_loopback();
+        if config.local_network && inner.endpoint.bound_sockets().iter().any(reachable) {
+            inner.spawn(nearby::run(inner.clone()));
+        }
         Ok(Node { running: Running { inner, _guard: Arc::new(stop.drop_guard()) } })
     }
 
@@ -855,7 +864,15 @@ async fn bind_to(
         true => RelayMode::Disabled,
         false => RelayMode::custom(config.relays.clone()),
     };
-    let builder = builder(key, addresses)?.relay_mode(relays);
+    let mut builder = builder(key, addresses)?.relay_mode(relays);
+    if let Some(pkarr) = &config.pkarr {
+        let publish = PkarrPublisher::builder(pkarr.clone()).addr_filter(AddrFilter::unfiltered());
+        let resolve = PkarrResolver::builder(pkarr.clone());
+        builder = builder.address_lookup(publish).address_lookup(resolve);
+    }
+    if let Some(origin) = &config.dns_origin {
+        builder = builder.address_lookup(DnsAddressLookup::builder(origin.clone()));
+    }
     builder.bind().await.map_err(|error| format!("{error:#}"))
 }
 

@@ -1,5 +1,5 @@
 //! How nodes find and avoid each other: addresses that lead elsewhere, tickets with several nodes, peers that
-//! are blocked, and connections that nobody needs.
+//! are blocked, connections that nobody needs, and nodes of which only the id is known.
 
 mod common;
 
@@ -13,7 +13,10 @@ use std::{
 use arcwise::{BlockError, Config, Contact, DialFailure, Event, Limits, Node, NodeId, Ticket};
 use common::{PATIENCE, aspects, open, until, until_held};
 use tempfile::TempDir;
-use tokio::net::UdpSocket;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, UdpSocket},
+};
 
 /// Waits until both are connected and in a space.
 async fn shared_with(node: &Node, peer: NodeId) {
@@ -248,4 +251,72 @@ async fn who_shares_nothing_is_left() {
     shared_with(&bob, alice.id()).await;
     alice.shutdown().await;
     bob.shutdown().await;
+}
+
+/// A pkarr relay, as far as nodes use one: keeps what is put under a path, and gives it back.
+async fn pkarr_relay() -> arcwise::Url {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/pkarr", listener.local_addr().unwrap()).parse().unwrap();
+    let kept = Arc::new(Mutex::new(BTreeMap::new()));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let kept = kept.clone();
+            tokio::spawn(async move {
+                let mut stream = BufReader::new(stream);
+                let (mut head, mut len) = (Vec::new(), 0);
+                let mut line = String::new();
+                while stream.read_line(&mut line).await.unwrap() > 2 {
+                    let lower = line.to_ascii_lowercase();
+                    if let Some(value) = lower.strip_prefix("content-length:") {
+                        len = value.trim().parse().unwrap();
+                    }
+                    head.push(std::mem::take(&mut line));
+                }
+                let Some(request) = head.first() else { return };
+                let mut words = request.split(' ');
+                let (method, path) = (words.next().unwrap(), words.next().unwrap().to_owned());
+                let mut body = vec![0; len];
+                stream.read_exact(&mut body).await.unwrap();
+                let (status, answer) = match method {
+                    "PUT" => {
+                        kept.lock().unwrap().insert(path, body);
+                        ("204 No Content", vec![])
+                    }
+                    _ => match kept.lock().unwrap().get(&path) {
+                        Some(body) => ("200 OK", body.clone()),
+                        None => ("404 Not Found", vec![]),
+                    },
+                };
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    answer.len()
+                );
+                let _ = stream.write_all(&[head.into_bytes(), answer].concat()).await;
+            });
+        }
+    });
+    url
+}
+
+/// With a pkarr relay, a node's id is enough to reach it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_found_by_its_id_alone() {
+    let [a, b, c] = [(); 3].map(|()| TempDir::new().unwrap());
+    let relay = pkarr_relay().await;
+    let with_relay = |folder: &TempDir| {
+        let mut config = Config::new(folder.path()).loopback();
+        config.pkarr = Some(relay.clone());
+        config
+    };
+    let alice = Node::open(with_relay(&a)).await.unwrap();
+    let (bob, carol) = (Node::open(with_relay(&b)).await.unwrap(), open(&c).await);
+    let here = alice.create_space("test", Limits::default()).await.unwrap();
+    let ticket = Ticket { addresses: vec![], ..alice.ticket(&here.id()).unwrap() };
+    carol.join(&ticket).await.unwrap();
+    bob.join(&ticket).await.unwrap();
+    shared_with(&bob, alice.id()).await;
+    failure(&carol, alice.id(), |failure| *failure == DialFailure::NoAddress).await;
+    for node in [alice, bob, carol] {
+        node.shutdown().await;
+    }
 }
