@@ -19,7 +19,9 @@ use iroh::{TransportAddr, endpoint::Connection};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{broadcast::PushQueue, event::Frame, node::Inner, space::SpaceState};
+use crate::{
+    broadcast::PushQueue, connection::Unwanted, event::Frame, node::Inner, space::SpaceState,
+};
 
 /// How long a message about a space waits for the space's handshake, which travels on another stream.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,8 +51,9 @@ pub(crate) struct Peer {
     pub(crate) frames: broadcast::Sender<Frame>,
     /// Ends every task of the connection.
     pub(crate) gone: CancellationToken,
-    /// Ends the connection, because nobody here needs it.
+    /// Ends the connection, because nobody here needs it or wants it: see [`Peer::hang_up`].
     pub(crate) spare: CancellationToken,
+    pub(crate) unwanted: OnceLock<Unwanted>,
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +61,8 @@ pub(crate) struct Met {
     pub(crate) agent: String,
     pub(crate) max_wants: usize,
     pub(crate) clock_ahead: i64,
+    /// From where it sees this node's packets come.
+    pub(crate) seen_at: Option<SocketAddr>,
 }
 
 /// What is to be said on the control stream.
@@ -134,7 +139,14 @@ impl Peer {
             frames,
             gone,
             spare: CancellationToken::new(),
+            unwanted: OnceLock::new(),
         }
+    }
+
+    /// Ends the connection and says why. Only the first reason counts.
+    pub(crate) fn hang_up(&self, why: Unwanted) {
+        self.unwanted.get_or_init(|| why);
+        self.spare.cancel();
     }
 
     pub(crate) fn space(&self, id: &SpaceId) -> Option<PeerSpace> {
@@ -213,6 +225,17 @@ impl Peer {
     /// Addresses that packets of this connection really go to.
     pub(crate) fn addresses(&self) -> Vec<TransportAddr> {
         self.conn.paths().iter().map(|path| path.remote_addr().clone()).collect()
+    }
+
+    /// Where its packets come from now; `None` where that is a relay.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        let paths = self.conn.paths();
+        let mut paths = paths.iter();
+        let path = paths.find(|path| path.is_selected() && !path.is_relay())?;
+        match path.remote_addr() {
+            TransportAddr::Ip(address) => Some(*address),
+            _ => None,
+        }
     }
 
     pub(crate) fn status(&self, inner: &Inner) -> PeerStatus {

@@ -211,7 +211,8 @@ impl Swarm {
         let mut dial = wanted.dial;
         if self.links.len() < LEAST_PEERS {
             for (peer, contact) in &mut self.contacts {
-                if self.links.contains_key(peer) || self.dialing.contains_key(peer) {
+                let dialed = self.links.contains_key(peer) || self.dialing.contains_key(peer);
+                if dialed || self.table.is_blocked(peer) {
                     continue;
                 }
                 if contact.next <= now {

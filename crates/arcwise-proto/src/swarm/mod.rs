@@ -9,6 +9,8 @@ mod fill;
 mod handover;
 mod look;
 mod lookup;
+mod nearby;
+mod outside;
 mod quality;
 mod random;
 mod receipts;
@@ -19,7 +21,7 @@ mod spread;
 mod table;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -27,6 +29,8 @@ pub use copies::{Copies, CopiesError, Coverage, Density, Level, Total, is_alien}
 pub use fill::{Fill, Next, Piece, PieceId};
 pub use handover::{Droppable, HandOver};
 pub use lookup::{Asked, Candidate, Goal, Lookup, Outcome as AskedOutcome, Step};
+pub use nearby::{announced, announcement};
+pub use outside::{Change, Outside};
 pub use quality::Quality;
 pub use receipts::{Progress, Receipts, WaitId};
 pub use record::{Address, MAX_RECORD_LIFE, PeerRecord, RecordError, SignedRecord};
@@ -378,6 +382,13 @@ impl Swarm {
         }
     }
 
+    /// With these nodes nothing is to be had to do: they are neither dialled nor asked for anything, and
+    /// what they claim does not count. Who ends their connections is the driver.
+    pub fn set_blocked(&mut self, now: Time, blocked: BTreeSet<NodeId>) {
+        self.table.set_blocked(blocked);
+        self.look_soon(now);
+    }
+
     /// Which part of the ring the node is to hold; `None` where it finds that out itself. What is to be
     /// filled is told by [`Swarm::set_local`].
     pub fn set_fixed(&mut self, now: Time, fixed: Option<ArcSet>) {
@@ -592,6 +603,9 @@ impl Swarm {
                 Ok(_) => {}
             }
             let Ok(record) = signed.read() else { continue };
+            if self.table.is_blocked(&record.node) {
+                continue;
+            }
             if record.node == self.us {
                 // Made before this node lost its memory: the next must count.
                 if signed.verify(&self.space).is_ok() && record.sequence > self.sequence {
