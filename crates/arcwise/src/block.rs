@@ -64,7 +64,12 @@ impl Node {
             Ok::<_, StoreError>(was)
         });
         let was = was.await?;
-        self.running.inner().blocked_changed();
+        let inner = self.running.inner();
+        inner.blocked_changed();
+        if was {
+            // Nothing else is remembered of it but where it was.
+            inner.dial(peer);
+        }
         Ok(was)
     }
 

@@ -24,8 +24,9 @@ const SOON: usize = 3;
 /// The rest, so many times as long after [`STIRRING`]. A guess.
 const LATER: u32 = 3;
 
-/// The wait after the first probe that found no difference; doubled with each. A guess.
-const FIRST_WAIT: Duration = Duration::from_secs(2);
+/// The wait after the first probe that found no difference, without pushes and with them; doubled with
+/// each. Guesses.
+const FIRST_WAIT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
 /// First wait after a failed session; doubled with each.
 const RETRY: Duration = Duration::from_millis(500);
@@ -101,7 +102,11 @@ enum Doing {
 pub struct Schedule {
     peers: BTreeMap<NodeId, Pace>,
     longest: Duration,
+    pushed: bool,
+    /// See [`STIRRING`].
     stirring: Duration,
+    /// See [`FIRST_WAIT`].
+    first_wait: Duration,
     random: Random,
     wake_at: Option<Time>,
 }
@@ -110,18 +115,28 @@ impl Schedule {
     /// `longest` is the wait between probes while nothing happens; `pushed` says whether peers push what
     /// is new, too.
     pub fn new(longest: Duration, pushed: bool, seed: u64) -> Self {
-        let stirring = if pushed { STIRRING.1 } else { STIRRING.0 };
-        let random = Random::new(seed);
-        Self { peers: BTreeMap::new(), longest, stirring, random, wake_at: None }
+        let (stirring, first_wait) = match pushed {
+            true => (STIRRING.1, FIRST_WAIT.1),
+            false => (STIRRING.0, FIRST_WAIT.0),
+        };
+        Self {
+            peers: BTreeMap::new(),
+            longest,
+            pushed,
+            stirring,
+            first_wait: first_wait.min(longest),
+            random: Random::new(seed),
+            wake_at: None,
+        }
     }
 
     /// A connection stands. Both sides would find the same, so only who dialled begins.
     pub fn met(&mut self, now: Time, peer: NodeId, dialed: bool) {
         let pace = Pace {
             compare: dialed.then_some(now),
-            probe: now + self.random.around(FIRST_WAIT),
+            probe: now + self.random.around(FIRST_WAIT.0),
             probe_by: None,
-            wait: FIRST_WAIT.min(self.longest),
+            wait: self.first_wait,
             retry: RETRY,
             settled: false,
             doing: None,
@@ -136,21 +151,24 @@ impl Schedule {
 
     /// Something was stored or removed that these peers take too.
     pub fn changed(&mut self, now: Time, peers: &[NodeId]) {
+        let waiting = |peer: &&NodeId| self.peers.get(peer).is_some_and(|it| it.probe_by.is_some());
+        let mut lacking = SOON.saturating_sub(peers.iter().filter(waiting).count());
         // Another few each time: the order of ids must not decide who always comes first.
         let first = self.random.below(peers.len().max(1));
         let later = self.stirring * LATER;
-        for (i, peer) in peers.iter().cycle().skip(first).take(peers.len()).enumerate() {
-            let soon = i < SOON;
-            let wait = self.random.around(if soon { STILL } else { later / 2 });
+        for peer in peers.iter().cycle().skip(first).take(peers.len()) {
+            let (still, later) = (self.random.around(STILL), self.random.around(later / 2));
             let Some(pace) = self.peers.get_mut(peer) else { continue };
             pace.settled = false;
-            pace.wait = FIRST_WAIT.min(self.longest);
-            if soon {
-                let by = *pace.probe_by.get_or_insert(now + self.stirring);
-                pace.probe = by.min(now + wait);
-            } else {
-                pace.probe = pace.probe.min(now + wait);
+            pace.wait = self.first_wait;
+            if pace.probe_by.is_none() && lacking > 0 {
+                pace.probe_by = Some(now + self.stirring);
+                lacking -= 1;
             }
+            pace.probe = match pace.probe_by {
+                Some(by) => by.min(now + still),
+                None => pace.probe.min(now + later),
+            };
         }
     }
 
@@ -198,8 +216,9 @@ impl Schedule {
         match outcome {
             Outcome::InSync { moved, one_sided } => {
                 (pace.compare, pace.retry) = (None, RETRY);
-                // Whether it is the same now.
-                pace.probe = now + if moved { STILL } else { pace.wait }.mul_f64(jitter);
+                // Whether it is the same now. With pushes it hardly is while storing goes on.
+                let soon = moved && !self.pushed;
+                pace.probe = now + if soon { STILL } else { pace.wait }.mul_f64(jitter);
                 pace.settled = one_sided && !moved;
             }
             Outcome::Failed => {
@@ -356,6 +375,25 @@ mod tests {
             first = first.or(schedule.next(now, none).map(|_| now));
         }
         assert!(first.unwrap() <= at(0) + STIRRING.0);
+    }
+
+    #[test]
+    fn while_storing_goes_on_few_are_probed() {
+        let mut schedule = Schedule::new(IDLE, true, 8);
+        let peers: Vec<NodeId> = (1..=20).map(peer).collect();
+        peers.iter().for_each(|peer| schedule.met(at(0), *peer, false));
+        run(&mut schedule, at(0), at(3_600_000), true);
+        let mut probes = 0;
+        for n in 0..6000 {
+            let now = at(3_600_000 + n * 100);
+            schedule.changed(now, &peers);
+            while let Some(Due::Probe(peer)) = schedule.next(now, none) {
+                schedule.probed(now, &peer, Some(true));
+                probes += 1;
+            }
+        }
+        // In ten minutes: three in each minute, and the others every minute and a half or so.
+        assert!((60..250).contains(&probes), "{probes}");
     }
 
     #[test]
