@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use arcwise_proto::NodeId;
+use arcwise_proto::{NodeId, swarm::Swarm};
 use arcwise_store::{Store, StoreError};
 
 use crate::{BlockError, Node, connection::Unwanted, ingest::blocking, node::Inner, peer::lock};
@@ -85,11 +85,14 @@ impl Inner {
     }
 
     fn blocked_changed(self: &Arc<Self>) {
-        let blocked = lock(&self.blocked).clone();
         let spaces = lock(&self.spaces).clone();
         for space in spaces {
-            let blocked = blocked.clone();
-            space.swarm(self, &[], |swarm, now| swarm.set_blocked(now, blocked));
+            // Of two changes the later one has the last word.
+            let tell = |swarm: &mut Swarm, now| {
+                let blocked = lock(&self.blocked).clone();
+                swarm.set_blocked(now, blocked);
+            };
+            space.swarm(self, &[], tell);
         }
     }
 }

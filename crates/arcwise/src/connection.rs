@@ -213,10 +213,12 @@ async fn control(
                     let met = Met { agent: agent.clone(), max_wants, clock_ahead, seen_at };
                     // The machine says this once.
                     let _ = peer.met.set(met);
+                    if !inner.register(peer) {
+                        return Ok(());
+                    }
+                    // Who blocks it ends what is registered; so this comes after it.
                     if inner.is_blocked(&peer.id) {
                         peer.hang_up(Unwanted::Blocked);
-                    }
-                    if peer.spare.is_cancelled() || !inner.register(peer) {
                         return Ok(());
                     }
                     inner.emit(Event::PeerConnected { peer: peer.id, agent });

@@ -237,22 +237,29 @@ impl Inner {
         }
         let permit = self.dials.acquire().await;
         let (mut apart, ips) = (None, addresses.iter().filter_map(ip).collect::<Vec<_>>());
-        let result = match self.may_ask_all(&id) {
+        let ask_all = self.may_ask_all(&id);
+        let apart_too = addresses.len() > 1 || !ask_all;
+        let result = match ask_all {
             true => {
-                let right = addresses.into_iter().filter(|it| !self.is_wrong(&id, it));
-                connect(&self.endpoint, key, right, ATTEMPT).await
+                let (wrong, right): (Vec<_>, Vec<_>) =
+                    addresses.into_iter().partition(|it| self.is_wrong(&id, it));
+                // Where nothing else is known, they may have become right.
+                let addresses = if right.is_empty() { wrong } else { right };
+                connect(&self.endpoint, key, addresses, ATTEMPT).await
             }
             false => Err(DialFailure::OtherNode),
         };
         let result = match result {
-            // It sends to all addresses at once, and one that answers for another node ends it.
-            Err(DialFailure::OtherNode) => match self.connect_apart(&id, key, ips).await {
-                Ok((endpoint, conn)) => {
-                    apart = Some(endpoint);
-                    Ok(conn)
+            // It sends to all addresses at once, and one where somebody else answers ends it.
+            Err(DialFailure::OtherNode | DialFailure::OtherProtocol) if apart_too => {
+                match self.connect_apart(&id, key, ips).await {
+                    Ok((endpoint, conn)) => {
+                        apart = Some(endpoint);
+                        Ok(conn)
+                    }
+                    Err(failure) => Err(failure),
                 }
-                Err(failure) => Err(failure),
-            },
+            }
             result => result,
         };
         drop(permit);
@@ -304,10 +311,11 @@ impl Inner {
             let endpoint = endpoint.map_err(|error| DialFailure::Other(format!("{error:#}")))?;
             match connect(&endpoint, key, [TransportAddr::Ip(address)], ALONE).await {
                 Ok(conn) => return Ok((endpoint, conn)),
-                Err(DialFailure::OtherNode) => {
+                Err(failure @ (DialFailure::OtherNode | DialFailure::OtherProtocol)) => {
                     if let Some(misled) = lock(&self.misled).get_mut(id) {
                         misled.addresses.insert(address);
                     }
+                    last = failure;
                 }
                 Err(failure) => last = failure,
             }

@@ -894,3 +894,43 @@ pub(crate) fn builder(key: SecretKey, addresses: &[SocketAddr]) -> Result<Builde
         builder.bind_addr(*address).map_err(|error| error.to_string())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::Limits;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn peers_say_where_they_see_it_and_what_they_agree_on_is_told() {
+        let folders = [(); 2].map(|()| TempDir::new().unwrap());
+        let open = |folder: &TempDir| Node::open(Config::new(folder.path()).loopback());
+        let (alice, bob) = (open(&folders[0]).await.unwrap(), open(&folders[1]).await.unwrap());
+        let here = alice.create_space("test", Limits::default()).await.unwrap();
+        let mut events = bob.events();
+        bob.join(&alice.ticket(&here.id()).unwrap()).await.unwrap();
+        let wait = async { while !matches!(events.recv().await, Ok(Event::SpaceShared { .. })) {} };
+        tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap();
+        let peer = bob.running.peer(&alice.id()).unwrap();
+        assert_eq!(peer.met.get().unwrap().seen_at, Some(bob.listening()[0]));
+        assert_eq!(bob.status().addresses, bob.listening(), "that is no news");
+
+        let (inner, outside) = (bob.running.inner(), "5.6.7.8:9".parse().unwrap());
+        for n in [1, 2] {
+            let (witness, at) = (NodeId([n; 32]), [n; 4].into());
+            let changes = lock(&inner.outside).seen(inner.now(), witness, at, outside);
+            inner.has_moved(changes);
+        }
+        let mut addresses = inner.endpoint.watch_addr();
+        let told = async {
+            while !bob.ticket(&here.id()).unwrap().addresses.contains(&outside) {
+                addresses.updated().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), told).await.unwrap();
+        for node in [alice, bob] {
+            node.shutdown().await;
+        }
+    }
+}

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use arcwise::{ArcSet, Event, Limits, Location, RingArc, Share, StoreError};
+use arcwise::{ArcSet, Event, Limits, Location, RingArc, Share, StoreError, Ticket};
 use common::{PATIENCE, all, aspects, in_sync, open, until, until_held};
 use tempfile::TempDir;
 
@@ -35,7 +35,9 @@ async fn who_has_no_room_takes_nothing_and_goes_on_serving() {
 
     // What it holds it gives to others.
     let mut carols = carol.events();
-    let elsewhere = carol.join(&bob.ticket(&here.id()).unwrap()).await.unwrap();
+    // It names Alice too, who has more.
+    let ticket = Ticket { others: vec![], ..bob.ticket(&here.id()).unwrap() };
+    let elsewhere = carol.join(&ticket).await.unwrap();
     until_held(&elsewhere, &mut carols, status.stats.count).await;
     assert_eq!(all(&elsewhere).await, all(&there).await);
     assert!(there.status().full.is_some());
