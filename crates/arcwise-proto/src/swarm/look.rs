@@ -52,6 +52,7 @@ impl Swarm {
         self.looked = now;
         self.look_at = now + LOOK.1;
         self.table.expire(now);
+        self.table.note_away(now, self.settings.patience);
         let overdue = self.dialing.iter().filter(|(_, until)| **until <= now);
         let overdue: Vec<NodeId> = overdue.map(|(peer, _)| *peer).collect();
         for peer in overdue {
@@ -224,6 +225,7 @@ impl Swarm {
             }
         }
         dial.extend(self.lacking_takers(now));
+        dial.extend(self.table.doubtful(now));
         for peer in dial {
             if self.dialing.len() >= MAX_DIALING {
                 break;
@@ -288,7 +290,7 @@ impl Swarm {
             let mut infos = Vec::new();
             if link.told < own.sequence {
                 link.told = own.sequence;
-                infos.push(PeerInfo { record: signed.clone(), observed: None });
+                infos.push(PeerInfo { record: signed.clone(), observed: None, away: false });
             }
             let near = RingArc::around(Location::of_node(&self.space, peer), NEAR);
             let interest = link.theirs.store.union(&link.theirs.target).union(&near.into());

@@ -210,6 +210,11 @@ impl Quality {
         }
     }
 
+    /// Whether it is away, and was tried too rarely for one to know that it is gone.
+    pub fn may_be_gone(&self) -> bool {
+        matches!(self.standing, Standing::Away { attempts, .. } if attempts < GONE)
+    }
+
     /// What was seen of it, to be told to others: only what is worth telling, and rounded, so that
     /// small changes are none.
     pub fn observed(&self, now: Time) -> Option<Observed> {

@@ -114,6 +114,10 @@ pub struct Known {
     link: Option<Link>,
     failures: u32,
     not_before: Time,
+    /// It has been away for long, and connected peers are told.
+    away: bool,
+    /// Somebody says so of it, and this node has not looked yet.
+    doubted: bool,
 }
 
 impl Known {
@@ -249,6 +253,7 @@ impl Table {
             {
                 known.quality.report(from, observed);
             }
+            known.doubted |= info.away && from != node && !known.is_connected();
             if known.record.sequence == record.sequence {
                 let slot = known.slot;
                 self.set_has(&from, slot);
@@ -295,7 +300,8 @@ impl Table {
     /// What to tell others of a peer.
     pub fn info(&self, now: Time, node: &NodeId) -> Option<PeerInfo> {
         let known = self.known.get(node)?;
-        Some(PeerInfo { record: known.signed.clone(), observed: known.quality.observed(now) })
+        let observed = known.quality.observed(now);
+        Some(PeerInfo { record: known.signed.clone(), observed, away: known.away })
     }
 
     /// A connection stands. Also where it takes the place of another one, after which the peer may have
@@ -305,6 +311,7 @@ impl Table {
             Some(known) => {
                 known.link = Some(Link::new(now));
                 known.quality.up(now);
+                known.doubted = false;
             }
             None if self.strangers.len() < MAX_KNOWN || self.strangers.contains_key(&node) => {
                 let (link, quality) =
@@ -343,8 +350,38 @@ impl Table {
         // It may have reached this node meanwhile.
         if let Some(known) = self.known.get_mut(node).filter(|it| !it.is_connected()) {
             known.quality.down(now);
+            known.doubted = false;
             back_off(self.own, now, known);
         }
+    }
+
+    /// Who has been away for so long is told of, once, so that others see for themselves.
+    pub fn note_away(&mut self, now: Time, patience: Duration) {
+        let mut news = Vec::new();
+        for known in self.known.values_mut() {
+            let away = known.quality.absent(now).is_some_and(|time| time >= patience);
+            if away && !known.away {
+                news.push(known.slot);
+            }
+            known.away = away;
+        }
+        if news.is_empty() {
+            return;
+        }
+        let links = self.known.values_mut().filter_map(|known| known.link.as_mut());
+        for link in links.chain(self.strangers.values_mut().map(|(link, _)| link)) {
+            news.iter().for_each(|slot| link.has.set(*slot, false));
+        }
+    }
+
+    /// Who may be gone, as others say or a failed attempt does, and can be tried now: what they hold
+    /// counts until this is known.
+    pub fn doubtful(&self, now: Time) -> impl Iterator<Item = NodeId> {
+        let doubtful = self.known.values().filter(move |known| {
+            let doubted = known.doubted || known.quality.may_be_gone();
+            doubted && !known.is_connected() && known.is_at_hand(now)
+        });
+        doubtful.map(|known| known.record.node)
     }
 
     /// Who claims to hold a location: who is connected first, then the best; who is not trusted last.
@@ -500,6 +537,8 @@ impl Table {
                 link,
                 failures,
                 not_before,
+                away: false,
+                doubted: false,
             };
             self.known.insert(node, known);
             (slot, Learnt::New)
@@ -707,7 +746,7 @@ mod tests {
     }
 
     fn info(n: usize, record: &PeerRecord) -> PeerInfo {
-        PeerInfo { record: record.sign(&key(n), &SPACE), observed: None }
+        PeerInfo { record: record.sign(&key(n), &SPACE), observed: None, away: false }
     }
 
     /// A table that has learnt of peers from themselves.
@@ -764,6 +803,7 @@ mod tests {
         let forged = |record: &PeerRecord| PeerInfo {
             record: SignedRecord::new(info(0, record).record.encoding().clone(), [1; 64]),
             observed: None,
+            away: false,
         };
         let good = record(0, 2, &ArcSet::full());
         let wrong = [
@@ -778,7 +818,7 @@ mod tests {
         let error = table.learn(at(10), nodes[0], forged(&good));
         assert_eq!(error, Err(RecordError::Signature(nodes[0])));
         let elsewhere = good.sign(&key(0), &SpaceId([8; 32]));
-        let elsewhere = PeerInfo { record: elsewhere, observed: None };
+        let elsewhere = PeerInfo { record: elsewhere, observed: None, away: false };
         assert!(table.learn(at(10), nodes[0], elsewhere).is_err());
         assert_eq!(table.get(&nodes[0]).unwrap().record.sequence, 1);
         assert_eq!(table.learn(at(10), nodes[0], info(0, &good)), Ok(Learnt::Newer));
@@ -907,6 +947,45 @@ mod tests {
         assert!(nearest.len() == 5 && far(nearest[3]) <= far(nearest[4]));
         assert_eq!(table.nearest(at(0), there, 1), [nodes[3]]);
         assert_eq!(distance(Location(1), Location(u32::MAX)), 2);
+    }
+
+    #[test]
+    fn who_is_lost_is_told_of_and_others_see_for_themselves() {
+        let patience = Duration::from_secs(120);
+        let full = ArcSet::full();
+        let (mut here, nodes) = table(&full, &[full.clone(), full.clone()]);
+        let (mut there, _) = table(&full, &[full.clone(), full.clone()]);
+        let (lost, other) = (nodes[0], nodes[1]);
+        here.met(at(0), lost);
+        here.met(at(0), other);
+        assert_eq!(here.news(at(0), &other, &full, 9).len(), 1);
+        here.lost(at(10), &lost);
+        here.note_away(at(129), patience);
+        assert_eq!(here.news(at(129), &other, &full, 9), []);
+        here.note_away(at(130), patience);
+        let news = here.news(at(130), &other, &full, 9);
+        assert!(news.len() == 1 && news[0].away);
+        here.note_away(at(131), patience);
+        assert_eq!(here.news(at(131), &other, &full, 9), []);
+
+        assert_eq!(there.doubtful(at(130)).count(), 0);
+        there.learn(at(130), other, news[0].clone()).unwrap();
+        assert_eq!(there.doubtful(at(130)).collect::<Vec<_>>(), [lost]);
+        assert_eq!(there.get(&lost).unwrap().quality.absent(at(130)), None);
+        // It tries some times, and knows then.
+        let mut tries = 0;
+        for second in 130..1000 {
+            if there.doubtful(at(second)).next().is_some() {
+                there.failed(at(second), &lost);
+                tries += 1;
+            }
+        }
+        assert_eq!(tries, 3);
+        assert!(there.get(&lost).unwrap().quality.presumed_gone(at(1000), patience * 5));
+        // Who can be reached is not doubted any more.
+        there.learn(at(1000), other, news[0].clone()).unwrap();
+        there.met(at(1000), lost);
+        assert_eq!(there.doubtful(at(1000)).count(), 0);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct PeerInfo {
     pub record: SignedRecord,
     /// What the sender has seen of it.
     pub observed: Option<Observed>,
+    /// The sender has not been able to reach it for longer than it may be away.
+    pub away: bool,
 }
 
 /// What a node has seen of another one itself.
@@ -58,7 +60,8 @@ impl Wire for Peers {
             }
             let signature = parts::array("signature", &raw.signature)?;
             let record = SignedRecord::new(raw.record, signature);
-            Ok(PeerInfo { record, observed: raw.observed.map(observed).transpose()? })
+            let observed = raw.observed.map(observed).transpose()?;
+            Ok(PeerInfo { record, observed, away: raw.away })
         };
         let peers = raw.peers.into_iter().map(info).collect::<Result<_, WireError>>()?;
         Ok(Self { space: raw.space, peers })
@@ -69,6 +72,7 @@ impl Wire for Peers {
             record: info.record.encoding().clone(),
             signature: Bytes::copy_from_slice(info.record.signature()),
             observed: info.observed.as_ref().map(raw_observed),
+            away: info.away,
         };
         pb::Peers { space: self.space, peers: self.peers.iter().map(info).collect() }
     }

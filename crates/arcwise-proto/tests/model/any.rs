@@ -246,8 +246,8 @@ fn peers() -> impl Strategy<Value = Message> {
             faults,
         },
     );
-    let info = (any_record(), option::of(observed))
-        .prop_map(|(record, observed)| PeerInfo { record, observed });
+    let info = (any_record(), option::of(observed), any::<bool>())
+        .prop_map(|(record, observed, away)| PeerInfo { record, observed, away });
     let full = prop::bool::weighted(0.1);
     (any::<u32>(), vec(info, 0..4), full).prop_map(|(space, some, full)| {
         let len = if full { MAX_PEERS } else { some.len() };

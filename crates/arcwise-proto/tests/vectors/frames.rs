@@ -189,13 +189,14 @@ pub(crate) fn fields(message: &Message) -> String {
             ("retry_after_ms", Number(m.retry_after.as_millis() as u64)),
         ],
         Message::Peers(m) => {
-            let peers = m.peers.iter().map(|PeerInfo { record, observed }| {
+            let peers = m.peers.iter().map(|PeerInfo { record, observed, away }| {
                 let signed = [
                     ("record", bytes(record.encoding())),
                     ("signature", bytes(record.signature())),
                 ];
                 let observed = observed.as_ref().map(|seen| ("observed", observations(seen)));
-                Object(signed.into_iter().chain(observed).collect())
+                let away = away.then_some(("away", Number(1)));
+                Object(signed.into_iter().chain(observed).chain(away).collect())
             });
             vec![("space", Number(m.space.into())), ("peers", List(peers.collect()))]
         }
@@ -287,7 +288,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         detail: detail.to_owned(),
         retry_after: Duration::from_millis(ms),
     };
-    let info = |record, observed| PeerInfo { record, observed };
+    let info = |record, observed| PeerInfo { record, observed, away: false };
     let peers = |space, peers| Message::from(Peers { space, peers });
     let audit =
         |nonce: u8, keys: &[AspectKey]| Audit { space: 7, nonce: [nonce; 32], keys: keys.to_vec() };
@@ -409,6 +410,10 @@ fn messages() -> Vec<(&'static str, Message)> {
             };
             peers(u32::MAX, vec![info(records::empty(), Some(seen))])
         }),
+        (
+            "a peer that is away",
+            peers(7, vec![PeerInfo { away: true, ..info(records::plain(), None) }]),
+        ),
         ("no peers, as an answer", peers(0, vec![])),
         ("the most peers, with the longest records", {
             // Nobody could have made such a record; who receives it finds that out later.
