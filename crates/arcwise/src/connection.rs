@@ -61,7 +61,7 @@ pub(crate) mod close {
 pub(crate) async fn run(inner: &Arc<Inner>, conn: Connection) -> Result<(), String> {
     let (requests, requested) = mpsc::unbounded_channel();
     let gone = inner.stop.child_token();
-    let peer = Arc::new(Peer::new(conn.clone(), inner.frames.clone(), requests, gone));
+    let peer = Arc::new(Peer::new(inner, conn.clone(), requests, gone));
     let result = tokio::select! {
         result = control(inner, &peer, requested) => result,
         error = conn.closed() => Err(FrameError::Lost(reason(&error))),
@@ -107,7 +107,9 @@ pub(crate) async fn run(inner: &Arc<Inner>, conn: Connection) -> Result<(), Stri
             }
         },
     };
-    if inner.unregister(&peer, broken) {
+    let registered = inner.unregister(&peer, broken);
+    inner.account.ended(&conn);
+    if registered {
         inner.emit(Event::PeerDisconnected { peer: peer.id, reason: why });
         return Ok(());
     }

@@ -28,6 +28,7 @@
 
 mod archive;
 mod audit;
+mod bandwidth;
 mod broadcast;
 mod config;
 mod connection;
@@ -50,6 +51,7 @@ mod request;
 mod space;
 mod swarm;
 mod ticket;
+mod traffic;
 mod upkeep;
 mod why;
 
@@ -63,6 +65,7 @@ pub use arcwise_proto::{
     wire::Kind,
 };
 pub use arcwise_store::{CheckReport, Damage, Limits, SpaceStats, StoreError, StoreStats};
+pub use bandwidth::{Bandwidth, BandwidthError};
 pub use config::Config;
 pub use error::{CreateError, DialFailure, JoinError, OpenError, RequestError, SyncError};
 pub use event::{Direction, Event, Frame, Source};
@@ -76,4 +79,5 @@ pub use progress::{Left, Progress, Rate};
 pub use request::DirectMessage;
 pub use space::{NewAspect, PublishError, Published, Replication, Space, SpaceStatus, SyncOptions};
 pub use ticket::{Ticket, TicketError};
+pub use traffic::{Moved, Traffic};
 pub use why::{Claim, Whereabouts};

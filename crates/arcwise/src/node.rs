@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    ops::Deref,
+    ops::{Add, Deref},
     path::Path,
     sync::{
         Arc, Mutex,
@@ -32,7 +32,9 @@ use tokio_util::{
 };
 
 use crate::{
-    Config, Event, Frame, PeerStatus, Share, Space, SpaceOptions, SpaceStatus, Ticket,
+    Bandwidth, Config, Event, Frame, Moved, PeerStatus, Share, Space, SpaceOptions, SpaceStatus,
+    Ticket, Traffic,
+    bandwidth::{self, Line},
     connection::{self, ALPN, close, replaces},
     dial::PeerRecord,
     error::{CreateError, DialFailure, JoinError, OpenError, RequestError},
@@ -44,7 +46,9 @@ use crate::{
     peer::{ControlRequest, Peer, PingRequest, lock},
     records,
     space::SpaceState,
-    swarm, upkeep,
+    swarm,
+    traffic::{self, Account},
+    upkeep,
 };
 
 /// Events that a slow receiver may fall behind before it loses some.
@@ -112,6 +116,8 @@ pub(crate) struct Inner {
     pub(crate) bookmarks: Mutex<BTreeMap<(NodeId, SpaceId), Bookmark>>,
     pub(crate) stop: CancellationToken,
     pub(crate) frames: broadcast::Sender<Frame>,
+    pub(crate) line: Line,
+    pub(crate) account: Arc<Account>,
     events: broadcast::Sender<Event>,
     tasks: TaskTracker,
     started: (Instant, Time),
@@ -141,6 +147,10 @@ pub struct NodeStatus {
     pub stopped: Option<String>,
     /// How long it has been running.
     pub running_for: Duration,
+    /// What its bytes on the network were for, since it was opened.
+    pub traffic: Traffic,
+    /// The same of the last minute or so, and how long that is exactly.
+    pub lately: (Traffic, Duration),
     /// Its spaces.
     pub spaces: Vec<SpaceStatus>,
     /// Its connected peers.
@@ -201,6 +211,10 @@ impl Node {
         })
         .await?;
         let endpoint = bind(&config, &store, SecretKey::from_bytes(&secret)).await?;
+        let bandwidth = match config.bandwidth {
+            Some(bandwidth) => bandwidth,
+            None => bandwidth::load(&store)?,
+        };
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
             id: NodeId(*endpoint.id().as_bytes()),
@@ -226,6 +240,8 @@ impl Node {
             bookmarks: Mutex::default(),
             stop: stop.clone(),
             frames: broadcast::Sender::new(EVENTS),
+            line: Line::new(bandwidth),
+            account: Arc::default(),
             events: broadcast::Sender::new(EVENTS),
             tasks: TaskTracker::new(),
             started: (Instant::now(), crate::space::wall_clock()),
@@ -396,7 +412,10 @@ impl Node {
             lock(&self.running.known).iter().map(|(id, record)| record.unreachable(*id)).collect();
         unreachable.retain(|known| peers.iter().all(|peer| peer.id != known.id));
         let stopped = lock(&self.running.stopped).clone();
+        let traffic = self.running.traffic();
         NodeStatus {
+            traffic,
+            lately: self.running.account.lately(std::time::Instant::now(), &traffic),
             id: self.id(),
             listening: self.listening(),
             addresses: self.running.own_addresses().0,
@@ -407,6 +426,21 @@ impl Node {
             unreachable,
             peers,
         }
+    }
+
+    /// How fast this node may send and receive.
+    pub fn bandwidth(&self) -> Bandwidth {
+        self.running.line.bandwidth()
+    }
+
+    /// Sets how fast this node may send and receive, from now on and for the next start.
+    ///
+    /// # Errors
+    /// Where the store cannot be written; then it counts until the node stops.
+    pub async fn set_bandwidth(&self, bandwidth: Bandwidth) -> Result<(), StoreError> {
+        self.running.line.set(bandwidth);
+        let store = self.running.store.clone();
+        blocking(move || bandwidth::save(&store, bandwidth)).await
     }
 
     /// Bytes free on the disk that the node's folder is on.
@@ -511,6 +545,13 @@ impl Inner {
     /// When that clock will show `time`.
     pub(crate) fn instant(&self, time: Time) -> Instant {
         self.started.0 + time.since(self.started.1)
+    }
+
+    /// What bytes on the network were for, so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let peers = lock(&self.peers).clone();
+        let open = peers.values().map(|peer| traffic::udp_bytes(&peer.conn.stats()));
+        self.account.traffic(open.fold(Moved::default(), Moved::add))
     }
 
     pub(crate) fn emit(&self, event: Event) {
