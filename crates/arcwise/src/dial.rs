@@ -3,14 +3,17 @@
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use arcwise_proto::{NodeId, SpaceId, swarm::Address};
-use iroh::{EndpointAddr, EndpointId, RelayUrl, TransportAddr};
+use iroh::{
+    EndpointAddr, EndpointId, RelayUrl, TransportAddr,
+    endpoint::{ConnectError, ConnectOptions},
+};
 use tokio::time::timeout;
 
 use crate::{
     DialFailure, RequestError,
     connection::{self, ALPN},
     ingest::blocking,
-    node::{Inner, UnreachablePeer},
+    node::{Inner, UnreachablePeer, transport},
     peer::{Peer, lock},
 };
 
@@ -189,7 +192,12 @@ impl Inner {
         let key = EndpointId::from_bytes(id.as_bytes()).map_err(|_| DialFailure::NoKey)?;
         let address = EndpointAddr::from_parts(key, addresses);
         let permit = self.dials.acquire().await;
-        let result = timeout(ATTEMPT, self.endpoint.connect(address, ALPN)).await;
+        let options = ConnectOptions::new().with_transport_config(transport(true));
+        let connecting = async {
+            let connecting = self.endpoint.connect_with_opts(address, ALPN, options).await?;
+            Ok::<_, ConnectError>(connecting.await?)
+        };
+        let result = timeout(ATTEMPT, connecting).await;
         drop(permit);
         let conn = result
             .map_err(|_| DialFailure::NoAnswer(ATTEMPT))?

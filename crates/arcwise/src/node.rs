@@ -20,7 +20,7 @@ use arcwise_proto::{
 use arcwise_store::{CheckReport, Limits, Store, StoreError, StoreStats};
 use iroh::{
     Endpoint, RelayMode, RelayUrl, SecretKey, Watcher,
-    endpoint::{QuicTransportConfig, VarInt, presets},
+    endpoint::{MtuDiscoveryConfig, QuicTransportConfig, VarInt, presets},
 };
 use tokio::{
     sync::{Notify, Semaphore, broadcast, oneshot, watch},
@@ -59,6 +59,16 @@ const MAX_CONNECTIONS: usize = 1024;
 
 /// Connections being made at a time, in each direction: more only fill socket buffers.
 const MAX_HANDSHAKES: usize = 32;
+
+/// How often a silent path is kept alive. The longest that iroh takes: longer ones it ignores.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// How much sooner who dialled does it: more than most round trips take. A guess.
+const AHEAD: Duration = Duration::from_millis(250);
+
+/// How often it is tried whether larger packets pass, where they did not: that costs a few of them each
+/// time. That smaller ones are needed is noticed at once. A guess.
+const FIND_MTU: Duration = Duration::from_secs(12 * 3600);
 
 /// Streams of each kind that a peer may have open.
 const MAX_STREAMS: u32 = 64;
@@ -805,6 +815,20 @@ async fn bind(config: &Config, store: &Store, key: SecretKey) -> Result<Endpoint
     Ok(endpoint)
 }
 
+/// How a connection is carried. Who dialled keeps it alive, and the other, whose timer begins anew with
+/// every packet, only where that does not come; were both timers the same, both would go off at once.
+pub(crate) fn transport(dialed: bool) -> QuicTransportConfig {
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.interval(FIND_MTU);
+    // The stream window stays at its default: larger ones have cost connections under load.
+    QuicTransportConfig::builder()
+        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(MAX_STREAMS))
+        .default_path_keep_alive_interval(KEEP_ALIVE - if dialed { AHEAD } else { Duration::ZERO })
+        .mtu_discovery_config(Some(mtu))
+        .build()
+}
+
 async fn bind_to(
     config: &Config,
     addresses: &[SocketAddr],
@@ -814,18 +838,13 @@ async fn bind_to(
         true => RelayMode::Disabled,
         false => RelayMode::custom(config.relays.clone()),
     };
-    // The stream window stays at its default: larger ones have cost connections under load.
-    let transport = QuicTransportConfig::builder()
-        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
-        .max_concurrent_uni_streams(VarInt::from_u32(MAX_STREAMS))
-        .build();
     let mut builder = Endpoint::builder(presets::Minimal)
         .secret_key(key)
         .alpns(vec![ALPN.to_vec()])
         .relay_mode(relays)
         .clear_address_lookup()
         .clear_ip_transports()
-        .transport_config(transport);
+        .transport_config(transport(false));
     for address in addresses {
         builder = builder.bind_addr(*address).map_err(|error| error.to_string())?;
     }
