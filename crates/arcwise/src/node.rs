@@ -60,6 +60,10 @@ const MAX_CONNECTIONS: usize = 1024;
 /// Connections being made at a time, in each direction: more only fill socket buffers.
 const MAX_HANDSHAKES: usize = 32;
 
+/// Sessions that peers have opened, at a time, so that many who come back at once are served one after the
+/// other. A guess: each has some megabytes in memory at the most.
+const MAX_ANSWERING: usize = 32;
+
 /// How often a silent path is kept alive. The longest that iroh takes: longer ones it ignores.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
@@ -117,6 +121,8 @@ pub(crate) struct Inner {
     /// To whom a connection is being made.
     pub(crate) dialing: watch::Sender<BTreeSet<NodeId>>,
     pub(crate) dials: Semaphore,
+    /// Sessions that peers have opened.
+    pub(crate) answering: Semaphore,
     /// Wakes what tidies up.
     pub(crate) upkeep: Notify,
     /// Bytes of aspects removed since the store was compacted.
@@ -244,6 +250,7 @@ impl Node {
             known: Mutex::default(),
             dialing: watch::Sender::default(),
             dials: Semaphore::new(MAX_HANDSHAKES),
+            answering: Semaphore::new(MAX_ANSWERING),
             upkeep: Notify::new(),
             removed: AtomicU64::new(0),
             stopped: Mutex::default(),
@@ -718,16 +725,18 @@ impl Inner {
 /// Takes incoming connections until the node stops.
 async fn accept(inner: Arc<Inner>) {
     let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    // Those that have not said hello yet have a place, too.
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let incoming = tokio::select! {
             incoming = inner.endpoint.accept() => incoming,
             () = inner.stop.cancelled() => return,
         };
         let Some(incoming) = incoming else { return };
-        if lock(&inner.peers).len() >= MAX_CONNECTIONS {
+        let Ok(place) = places.clone().try_acquire_owned() else {
             incoming.refuse();
             continue;
-        }
+        };
         let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
         let node = inner.clone();
         inner.spawn(async move {
@@ -736,6 +745,8 @@ async fn accept(inner: Arc<Inner>) {
                 () = node.stop.cancelled() => return,
             };
             drop(permit);
+            // Held to the end.
+            let _place = place;
             match conn {
                 Ok(conn) if lock(&node.peers).len() >= MAX_CONNECTIONS => {
                     conn.close(VarInt::from_u32(close::FULL), b"too many peers");
