@@ -109,7 +109,7 @@ pub(super) fn read_ticket() -> anyhow::Result<String> {
 }
 
 enum Reached {
-    Yes(Peer),
+    Yes(Box<Peer>),
     NotInSpace,
     /// With what became of the last attempt.
     No(Option<String>),
@@ -128,7 +128,7 @@ async fn reach(
         let known = peers(context).await?;
         let late = Instant::now() >= end;
         match known.peers.into_iter().find(|peer| peer.id == id) {
-            Some(peer) if shared(&peer, space).is_some() => break Reached::Yes(peer),
+            Some(peer) if shared(&peer, space).is_some() => break Reached::Yes(Box::new(peer)),
             Some(_) if late => break Reached::NotInSpace,
             None if late => {
                 let known = known.unreachable.into_iter().find(|peer| peer.id == id);
