@@ -98,7 +98,7 @@ impl FrameReader {
                 Some(chunk) => {
                     self.stream.moved.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                     match self.stream.opened.get() {
-                        Some(kind) if in_bulk(*kind) => {
+                        Some(opened) if brings_bulk(*opened) => {
                             self.peer.down.owe(&mut self.toll, chunk.len());
                         }
                         _ => self.peer.down.count(chunk.len()),
@@ -189,8 +189,12 @@ impl FrameWriter {
     }
 }
 
-/// Whether a message, or all that comes on a stream which it opens, may be much. What is not is never
-/// kept waiting.
+/// Whether a stream that begins with this message may bring much.
+fn brings_bulk(opened: Kind) -> bool {
+    !matches!(opened, Kind::Hello | Kind::FindPeers | Kind::Audit)
+}
+
+/// Whether a message may be large or one of many. What is neither is never kept waiting.
 fn in_bulk(kind: Kind) -> bool {
     match kind {
         Kind::ArcRequest
@@ -198,14 +202,14 @@ fn in_bulk(kind: Kind) -> bool {
         | Kind::AspectDataRequest
         | Kind::AspectDataResponse
         | Kind::AspectBroadcast
-        | Kind::Direct
-        | Kind::Query => true,
+        | Kind::Direct => true,
         Kind::Hello
         | Kind::Handshake
         | Kind::Ping
         | Kind::Pong
         | Kind::Error
         | Kind::Peers
+        | Kind::Query
         | Kind::FindPeers
         | Kind::Announce
         | Kind::Graft

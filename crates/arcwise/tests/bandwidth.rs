@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Instant;
 
-use arcwise::{Bandwidth, Config, EntryAddress, Limits, NewAspect, Node};
+use arcwise::{Bandwidth, Config, EntryAddress, Limits, NewAspect, Node, Traffic};
 use common::{in_sync, open, until_held};
 use tempfile::TempDir;
 
@@ -52,6 +52,22 @@ async fn no_more_is_sent_than_may_be() {
 async fn no_more_is_received_than_may_be() {
     let (took, [_first, second], _folders) = transfer(None, Some(RATE)).await;
     let received = second.status().traffic.fetching.received;
+    assert!(received > 1 << 20, "{received}");
+    assert!(received <= (took * RATE as f64) as u64 + AT_ONCE, "{received} bytes in {took} s");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_pushed_is_limited_too() {
+    let (_, [first, second], _folders) = transfer(None, Some(RATE)).await;
+    let (here, there) = (&first.spaces()[0], &second.spaces()[0]);
+    let (mut events, start) = (second.events(), Instant::now());
+    let before = second.status().traffic;
+    here.publish((32..64).map(large).collect()).await.unwrap();
+    until_held(there, &mut events, 64).await;
+    let took = start.elapsed().as_secs_f64();
+    let after = second.status().traffic;
+    let came = |traffic: Traffic| traffic.pushing.received + traffic.fetching.received;
+    let received = came(after) - came(before);
     assert!(received > 1 << 20, "{received}");
     assert!(received <= (took * RATE as f64) as u64 + AT_ONCE, "{received} bytes in {took} s");
 }
