@@ -1,8 +1,15 @@
 //! Many nodes with real endpoints and durable stores in one process: a network that grows, spreads,
 //! loses a third of its nodes, is cut in two and heals.
+//!
+//! For the cut it runs in a network namespace of its own (util-linux's `unshare`, iproute2's `ip` and
+//! nftables' `nft` must be there; root need not be): each half of the nodes has its own part of 127.0.0.0/8,
+//! and packets from one to the other are dropped without a word.
 
 use std::{
     collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    ops::Range,
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -47,10 +54,24 @@ pub struct Args {
     /// How long a peer may be away, in seconds, before others take its place.
     #[arg(long, default_value_t = 120)]
     patience: u64,
-    /// Ends after this part: grow, author, kill.
-    #[arg(long)]
-    until: Option<String>,
+    /// How long the network is cut in two, in seconds.
+    #[arg(long, default_value_t = 60)]
+    cut: u64,
+    /// Ends after this part; only the last one needs a network namespace.
+    #[arg(long, default_value = "cut")]
+    until: Part,
 }
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+enum Part {
+    Grow,
+    Author,
+    Kill,
+    Cut,
+}
+
+/// Set where the process is in its own network namespace.
+const ISOLATED: &str = "ARCWISE_BENCH_ISOLATED";
 
 fn copies(text: &str) -> Result<Copies, String> {
     let (min, target) = text.split_once(',').ok_or("write MIN,TARGET")?;
@@ -90,6 +111,8 @@ struct Member {
     space: Space,
     counts: Arc<Counts>,
     runtime: Runtime,
+    /// In which half of the network it is.
+    half: usize,
     _folder: TempDir,
 }
 
@@ -113,27 +136,75 @@ impl Member {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let mut network = Network { members: Vec::new(), random: Random(args.seed << 32), args };
+    if args.until == Part::Cut {
+        if std::env::var_os(ISOLATED).is_none() {
+            return isolated();
+        }
+        tool("ip", &["link", "set", "lo", "up"])?;
+        tool("nft", &["add", "table", "inet", "cut"])?;
+        let chain = "{ type filter hook input priority 0; }";
+        tool("nft", &["add", "chain", "inet", "cut", "input", chain])?;
+    }
+    let memory = resident();
+    let random = Random(args.seed << 32);
+    let mut network = Network { members: Vec::new(), random, started: 0, args };
     let started = Instant::now();
     network.grow()?;
     network.settle("grown", started)?;
     network.show_shares();
-    if args.until.as_deref() == Some("grow") {
+    network.show_memory(memory);
+    if args.until == Part::Grow {
         return Ok(());
     }
-    let keys = network.author(args.entries, args.rate)?;
-    network.arrive(&keys)?;
-    network.anywhere(&keys, 500)?;
-    if args.until.as_deref() == Some("author") {
+    let mut all = network.author(0..args.nodes, args.entries)?;
+    network.arrive(&all)?;
+    network.anywhere(&all, 500)?;
+    network.show_memory(memory);
+    if args.until == Part::Author {
         return Ok(());
     }
-    network.kill(&keys)?;
+    network.kill(&all)?;
+    network.anywhere(&all, 500)?;
+    if args.until == Part::Kill {
+        return Ok(());
+    }
+    network.cut(&mut all)?;
+    network.anywhere(&all, 500)
+}
+
+/// Runs this again in a network namespace of its own.
+fn isolated() -> anyhow::Result<()> {
+    let program = std::env::current_exe()?;
+    let status = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net"])
+        .arg(program)
+        .args(std::env::args_os().skip(1))
+        .env(ISOLATED, "1")
+        .status()
+        .context("`unshare` of util-linux is needed; or end before the cut, with `--until kill`")?;
+    ensure!(status.success(), "it failed in its network namespace");
     Ok(())
+}
+
+fn tool(program: &str, args: &[&str]) -> anyhow::Result<()> {
+    let status = Command::new(program).args(args).status();
+    let status = status.with_context(|| format!("`{program}` is needed"))?;
+    ensure!(status.success(), "`{program} {}` failed", args.join(" "));
+    Ok(())
+}
+
+/// Bytes of memory that this process has, where the system tells.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
 struct Network<'a> {
     members: Vec<Member>,
     random: Random,
+    /// Nodes that were ever started.
+    started: usize,
     args: &'a Args,
 }
 
@@ -159,6 +230,12 @@ impl Network<'_> {
         let key: String = (0..4).map(|_| format!("{:016x}", self.random.next())).collect();
         std::fs::write(folder.path().join("key"), key)?;
         let mut config = Config::new(folder.path()).loopback();
+        let half = self.started % 2;
+        if self.args.until == Part::Cut {
+            let ip = Ipv4Addr::new(127, 1 + half as u8, 0, 1);
+            config.listen = vec![SocketAddr::from((ip, 0))];
+        }
+        self.started += 1;
         config.patience = Duration::from_secs(self.args.patience);
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
@@ -218,12 +295,13 @@ impl Network<'_> {
                 }
             }
         });
-        Ok(Member { node, space, counts, runtime, _folder: folder })
+        Ok(Member { node, space, counts, runtime, half, _folder: folder })
     }
 
     /// Waits until every node claims what it aims at, and that is left as it is for a while.
     fn settle(&self, what: &str, since: Instant) -> anyhow::Result<()> {
-        let still = Duration::from_secs(15);
+        // Too much is given up only after five times that, about.
+        let still = Duration::from_secs(10) + Duration::from_secs(self.args.patience) * 8;
         let (mut last, mut changed) = (Vec::new(), Instant::now());
         loop {
             let shares: Vec<_> = self.members.iter().map(|m| (m.held(), m.target())).collect();
@@ -282,13 +360,26 @@ impl Network<'_> {
         (counts.iter().copied().min().unwrap_or(0), sum as f64 / counts.len() as f64)
     }
 
-    /// Random nodes author entries, some a second.
-    fn author(&mut self, entries: u64, rate: u64) -> anyhow::Result<Published> {
+    fn show_memory(&self, before: Option<u64>) {
+        let (Some(before), Some(now)) = (before, resident()) else { return };
+        let connections: usize = self.members.iter().map(|m| m.node.peers().len()).sum();
+        let used = now.saturating_sub(before) as f64 / 1e6;
+        println!(
+            "{used:.0} MB of memory: {:.1} MB a node, {:.2} MB for each of its {:.1} connections",
+            used / self.members.len() as f64,
+            used / connections as f64,
+            connections as f64 / self.members.len() as f64,
+        );
+    }
+
+    /// Random ones of these nodes author entries, some a second.
+    fn author(&mut self, nodes: Range<usize>, entries: u64) -> anyhow::Result<Published> {
         let started = Instant::now();
         let mut published = Published::new();
+        let rate = self.args.rate;
         let batch = (rate / 20).max(1);
         for (turn, first) in (0..entries).step_by(batch as usize).enumerate() {
-            let member = &self.members[self.random.below(self.members.len())];
+            let member = &self.members[nodes.start + self.random.below(nodes.len())];
             let news: Vec<NewAspect> = (first..entries.min(first + batch))
                 .map(|_| {
                     let mut data = vec![0; self.args.size];
@@ -313,21 +404,8 @@ impl Network<'_> {
 
     /// Waits until all of it is where it should be; says how long that took, and how often it came.
     fn arrive(&self, published: &Published) -> anyhow::Result<()> {
-        let started = Instant::now();
-        loop {
-            let lacking = self.lacking(published);
-            if lacking == 0 {
-                break;
-            }
-            if started.elapsed() > Duration::from_secs(300) {
-                bail!("{lacking} copies are still lacking");
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        println!(
-            "the last copy was there {:.1} s after the last entry",
-            started.elapsed().as_secs_f64()
-        );
+        let took = self.complete(published)?;
+        println!("the last copy was there {took:.1} s after the last entry");
         // From the author to all who should hold it.
         let held: Vec<ArcSet> = self.members.iter().map(Member::held).collect();
         let mut last: Vec<Duration> = Vec::new();
@@ -374,6 +452,29 @@ impl Network<'_> {
         );
         ensure!(copies[0] >= self.args.copies.min() as usize, "too few copies");
         Ok(())
+    }
+
+    /// Waits until all of it is wherever it is claimed to be, and gives how many seconds that took.
+    fn complete(&self, published: &Published) -> anyhow::Result<f64> {
+        let (started, mut shown) = (Instant::now(), Instant::now());
+        loop {
+            let lacking = self.lacking(published);
+            if lacking == 0 {
+                return Ok(started.elapsed().as_secs_f64());
+            }
+            if shown.elapsed() > Duration::from_secs(15) {
+                println!(
+                    "{lacking} copies are lacking after {:.0} s",
+                    started.elapsed().as_secs_f64()
+                );
+                shown = Instant::now();
+            }
+            ensure!(
+                started.elapsed() < Duration::from_secs(300),
+                "{lacking} copies are still lacking"
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Copies that are not where they are claimed to be.
@@ -458,6 +559,58 @@ impl Network<'_> {
         }
         println!("R is what it should be again after {:.1} s", started.elapsed().as_secs_f64());
         self.settle("after the loss", started)?;
+        self.show_shares();
+        let lacking = self.lacking(published);
+        ensure!(lacking == 0, "{lacking} copies are claimed and not held");
+        Ok(())
+    }
+
+    /// The network is cut in two, both halves author, and it heals.
+    fn cut(&mut self, published: &mut Published) -> anyhow::Result<()> {
+        self.members.sort_by_key(|member| member.half);
+        let nodes = self.members.len();
+        let border = self.members.iter().filter(|member| member.half == 0).count();
+        for (from, to) in [("127.1.0.0/16", "127.2.0.0/16"), ("127.2.0.0/16", "127.1.0.0/16")] {
+            let rule = ["ip", "saddr", from, "ip", "daddr", to, "drop"];
+            tool("nft", &[&["add", "rule", "inet", "cut", "input"][..], &rule].concat())?;
+        }
+        println!("the network is cut into {border} and {} nodes", nodes - border);
+        let started = Instant::now();
+        let entries = self.args.entries / 20;
+        for half in [0..border, border..nodes] {
+            published.extend(self.author(half, entries)?);
+        }
+        let cut = Duration::from_secs(self.args.cut);
+        std::thread::sleep(cut.saturating_sub(started.elapsed()));
+        let across = |network: &Self| {
+            let count = |half: &[Member], other: &[Member]| {
+                let other: Vec<NodeId> = other.iter().map(|m| m.node.id()).collect();
+                let peers = half.iter().flat_map(|m| m.node.peers());
+                peers.filter(|peer| other.contains(&peer.id)).count()
+            };
+            let (a, b) = network.members.split_at(border);
+            count(a, b)
+        };
+        println!(
+            "after {:.0} s, {} connections go across the cut; {} copies are not where they are claimed to be",
+            started.elapsed().as_secs_f64(),
+            across(self),
+            self.lacking(published)
+        );
+        self.show_shares();
+        tool("nft", &["flush", "chain", "inet", "cut", "input"])?;
+        let healed = Instant::now();
+        while across(self) == 0 {
+            ensure!(healed.elapsed() < Duration::from_secs(300), "the halves do not meet again");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        println!("the halves met {:.1} s after the cut was healed", healed.elapsed().as_secs_f64());
+        self.complete(published)?;
+        println!(
+            "all of it was wherever it belongs {:.1} s after the cut was healed",
+            healed.elapsed().as_secs_f64()
+        );
+        self.settle("after the cut", healed)?;
         self.show_shares();
         let lacking = self.lacking(published);
         ensure!(lacking == 0, "{lacking} copies are claimed and not held");

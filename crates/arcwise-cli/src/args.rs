@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use arcwise::{Copies, RelayUrl, Share, Time};
+use arcwise::{Copies, RelayUrl, Share, Time, Url};
 use jiff::{Span, SpanRelativeTo, Timestamp};
 
 use crate::{demo, exit::EXIT_CODES};
@@ -129,11 +129,14 @@ Examples:
     /// What the node keeps on its disk
     #[command(subcommand, arg_required_else_help = true)]
     Store(StoreCommand),
-    /// Who is connected, how well, and what they hold
+    /// Who is connected, how well, and what they hold; and whom to keep away
+    #[command(args_conflicts_with_subcommands = true)]
     Peers {
         /// Ask each for a sign of life, and show how long it took
         #[arg(long)]
         ping: bool,
+        #[command(subcommand)]
+        command: Option<PeersCommand>,
     },
     /// Watch two nodes find each other and come into sync: the protocol, message by message
     Demo(demo::Args),
@@ -148,7 +151,8 @@ Examples:
 Examples:
   arcwise serve
   arcwise serve --listen 0.0.0.0:4433 --listen '[::]:4433'
-  arcwise serve --relay https://relay.example.org")]
+  arcwise serve --relay https://relay.example.org
+  arcwise serve --pkarr https://dns.example.org/pkarr --dns-origin dns.example.org")]
 pub(crate) struct Serve {
     /// A UDP address to listen on; may be given again [default: all, on the port of last time]
     #[arg(long, value_name = "ADDR")]
@@ -156,6 +160,16 @@ pub(crate) struct Serve {
     /// A relay to use where no direct path is found; may be given again [default: none]
     #[arg(long, value_name = "URL")]
     pub(crate) relay: Vec<RelayUrl>,
+    /// Neither announce this node on the local network nor look for peers there
+    #[arg(long)]
+    pub(crate) no_local_network: bool,
+    /// A pkarr relay at which to publish where this node is, and to ask where peers are; so an id is enough to
+    /// find one. Who runs it learns of both [default: none]
+    #[arg(long, value_name = "URL")]
+    pub(crate) pkarr: Option<Url>,
+    /// A domain whose DNS server says where peers are that publish at its pkarr relay [default: none]
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) dns_origin: Option<String>,
     /// Refuse to store what would leave less room than this on the disk [default: 512 MiB]
     #[arg(long, value_name = "SIZE", value_parser = size, hide_short_help = true)]
     pub(crate) min_free: Option<u64>,
@@ -266,6 +280,22 @@ pub(crate) enum StoreCommand {
     Compact,
 }
 
+#[derive(clap::Subcommand, Debug)]
+pub(crate) enum PeersCommand {
+    /// Have nothing to do with a peer: no connection, in neither direction, until it is unblocked
+    ///
+    /// What it has published still comes from others, and what is published here gets to it through others.
+    Block {
+        /// Its id, or the first digits of it where it is known
+        peer: String,
+    },
+    /// Take that back
+    Unblock {
+        /// Its id, or the first digits of it
+        peer: String,
+    },
+}
+
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct InSpace {
     /// The space: its name, or the first digits of its fingerprint [default: the only one]
@@ -273,10 +303,10 @@ pub(crate) struct InSpace {
     pub(crate) space: Option<String>,
 }
 
-/// Join a space with a ticket; prints its fingerprint
+/// Join a space with a ticket, or with several of the same space; prints its fingerprint
 ///
-/// Tries to reach the node that made the ticket and says whether that worked. Where it did not, the
-/// daemon keeps trying: the space is joined all the same, and the exit code is 5.
+/// Tries to reach the nodes that the tickets name and says whether that worked with one of them. Where it did
+/// not, the daemon keeps trying: the space is joined all the same, and the exit code is 5.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -285,7 +315,8 @@ Examples:
 pub(crate) struct Join {
     /// The ticket, or - to read it from stdin, where nobody else on this machine sees it
     // Parsed later, since the parser repeats what it does not take, and this is a secret.
-    pub(crate) ticket: String,
+    #[arg(required = true, value_name = "TICKET")]
+    pub(crate) tickets: Vec<String>,
     /// Wait until everything is here
     #[arg(long)]
     pub(crate) wait: bool,

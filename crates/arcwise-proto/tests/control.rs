@@ -80,6 +80,7 @@ fn hello(tags: Vec<Tag>) -> Hello {
         clock: Time::ZERO,
         agent: "mallory/1".to_owned(),
         tags,
+        seen_at: Some(([192, 0, 2, 7], 4433).into()),
     }
 }
 
@@ -233,6 +234,7 @@ fn a_hello_introduces_the_software_once() {
         agent: "mallory/1".to_owned(),
         max_wants,
         clock_ahead,
+        seen_at: Some(([192, 0, 2, 7], 4433).into()),
     };
     assert_eq!(alice.told.pop_front(), Some(met(2048, 5)));
     alice.receive(greeting).unwrap();
@@ -240,7 +242,10 @@ fn a_hello_introduces_the_software_once() {
 
     // Whatever a peer allows, we ask for no more than we would answer ourselves.
     let binding = Binding::new(SECRET, true);
-    let mut control = Control::new(Time::from_micros(9), binding, "", [0; 32], vec![]);
+    let there = Some(([192, 0, 2, 8], 1).into());
+    let mut control = Control::new(Time::from_micros(9), binding, "", [0; 32], there, vec![]);
+    let Some(ControlOutput::Send(Message::Hello(ours))) = control.poll_output() else { panic!() };
+    assert_eq!(ours.seen_at, there);
     let greeting = Hello { max_wants: u32::MAX, ..hello(vec![]) };
     control.handle(Time::from_micros(9), greeting.into()).unwrap();
     let told = std::iter::from_fn(|| control.poll_output()).last();

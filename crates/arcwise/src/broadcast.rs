@@ -3,7 +3,7 @@
 //! [`Swarm`]: arcwise_proto::swarm::Swarm
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex},
 };
 
@@ -185,6 +185,9 @@ pub(crate) async fn receive(inner: &Arc<Inner>, peer: &Arc<Peer>, mut reader: Fr
                 }
                 Err(error) => {
                     inner.not_stored(&error);
+                    for space in lock(&inner.spaces).clone() {
+                        space.swarm(inner, &[], |swarm, _| swarm.not_stored(&peer.id));
+                    }
                     tracing::debug!(%error, "a broadcast was not stored; gossip brings it again");
                 }
             }
@@ -216,8 +219,14 @@ async fn take(inner: &Arc<Inner>, peer: &Arc<Peer>, message: Message, ingest: &m
         // Without room nothing is taken; gossip brings it once there is some.
         Message::AspectBroadcast(_) if space.is_full() => Ok(()),
         Message::AspectBroadcast(broadcast) => {
-            let aspects = believable(inner, peer, &space, broadcast.aspects);
-            ingest.push(&space.store, aspects);
+            let mut aspects = believable(inner, peer, &space, broadcast.aspects);
+            let keys: Vec<AspectKey> = aspects.iter().map(Aspect::key).collect();
+            let again = space.swarm(inner, &[], |swarm, now| swarm.arrived(now, peer.id, &keys));
+            let again: BTreeSet<AspectKey> = again.into_iter().collect();
+            aspects.retain(|aspect| !again.contains(&aspect.key()));
+            if !aspects.is_empty() {
+                ingest.push(&space.store, aspects);
+            }
             Ok(())
         }
         Message::Announce(announce) => announced(inner, peer, &space, announce).await,

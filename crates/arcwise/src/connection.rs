@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    audit, broadcast,
+    DialFailure, audit, broadcast,
     event::Event,
     frame::{self, FrameError, FrameReader, FrameWriter},
     gossip,
@@ -52,13 +52,48 @@ pub(crate) mod close {
     pub(crate) const FULL: u32 = 3;
     /// The other side does not need the connection any more.
     pub(crate) const SPARE: u32 = 4;
+    /// There is no space that both are in.
+    pub(crate) const NOTHING_SHARED: u32 = 5;
+    /// The other side does not want to be connected to this node.
+    pub(crate) const DECLINED: u32 = 6;
+}
+
+/// Why this side ends a connection that works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unwanted {
+    /// No space needs it any more.
+    Spare,
+    /// There is no space that both are in.
+    NothingShared,
+    /// The peer is blocked here.
+    Blocked,
+}
+
+impl Unwanted {
+    /// What the peer is told.
+    pub(crate) fn code(self) -> (u32, &'static str) {
+        match self {
+            Self::Spare => (close::SPARE, "connected to enough others"),
+            Self::NothingShared => (close::NOTHING_SHARED, "no space in common"),
+            Self::Blocked => (close::DECLINED, "declined"),
+        }
+    }
+
+    /// What is told here.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Spare => "this node is connected to enough others",
+            Self::NothingShared => "there is no space that both are in",
+            Self::Blocked => "this node has blocked it",
+        }
+    }
 }
 
 /// Serves a connection until it ends. Both sides run the same, but for who opens the control stream.
 ///
 /// # Errors
-/// Where it ends before the peer has said hello: why, for people.
-pub(crate) async fn run(inner: &Arc<Inner>, conn: Connection) -> Result<(), String> {
+/// Where it ends before the peer has said hello: why.
+pub(crate) async fn run(inner: &Arc<Inner>, conn: Connection) -> Result<(), DialFailure> {
     let (requests, requested) = mpsc::unbounded_channel();
     let gone = inner.stop.child_token();
     let peer = Arc::new(Peer::new(inner, conn.clone(), requests, gone));
@@ -73,18 +108,22 @@ pub(crate) async fn run(inner: &Arc<Inner>, conn: Connection) -> Result<(), Stri
     peer.gone.cancel();
     // Not where one of both had no use for it.
     let unused = |error: &ConnectionError| match error {
-        ConnectionError::ApplicationClosed(it) => it.error_code == VarInt::from_u32(close::SPARE),
+        ConnectionError::ApplicationClosed(it) => {
+            [close::SPARE, close::NOTHING_SHARED].map(VarInt::from_u32).contains(&it.error_code)
+        }
         _ => false,
     };
-    let mut broken = !peer.spare.is_cancelled();
+    let (mut broken, mut closed) = (!peer.spare.is_cancelled(), None);
     let why = match &result {
         Ok(()) if inner.stop.is_cancelled() => {
             conn.close(VarInt::from_u32(close::SHUTDOWN), b"shutting down");
             "this node is shutting down".to_owned()
         }
         Ok(()) if peer.spare.is_cancelled() => {
-            conn.close(VarInt::from_u32(close::SPARE), b"connected to enough others");
-            "this node is connected to enough others".to_owned()
+            let why = peer.unwanted.get().copied().unwrap_or(Unwanted::Spare);
+            let (code, text) = why.code();
+            conn.close(VarInt::from_u32(code), text.as_bytes());
+            why.text().to_owned()
         }
         Ok(()) => {
             conn.close(VarInt::from_u32(close::DUPLICATE), b"another connection is in use");
@@ -99,6 +138,7 @@ pub(crate) async fn run(inner: &Arc<Inner>, conn: Connection) -> Result<(), Stri
         Err(FrameError::Lost(text)) => match timeout(LAST_WORDS, conn.closed()).await {
             Ok(error) => {
                 broken &= !unused(&error);
+                closed = DialFailure::of_close(&error);
                 reason(&error)
             }
             Err(_) => {
@@ -115,7 +155,7 @@ pub(crate) async fn run(inner: &Arc<Inner>, conn: Connection) -> Result<(), Stri
     }
     // A connection that another one takes the place of, or that ends with the node, is no failure.
     let failed = peer.met.get().is_none() && result.is_err();
-    if failed { Err(why) } else { Ok(()) }
+    if failed { Err(closed.unwrap_or(DialFailure::Ended(why))) } else { Ok(()) }
 }
 
 fn reason(error: &ConnectionError) -> String {
@@ -150,7 +190,8 @@ async fn control(
     changes.borrow_and_update();
     let agent = concat!("arcwise/", env!("CARGO_PKG_VERSION"));
     let clock = crate::space::wall_clock;
-    let mut control = Control::new(clock(), binding, agent, padding, inner.local_spaces());
+    let (peer_at, spaces) = (peer.address(), inner.local_spaces());
+    let mut control = Control::new(clock(), binding, agent, padding, peer_at, spaces);
 
     let (send, recv) = match peer.dialer {
         true => conn.open_bi().await.map_err(lost)?,
@@ -165,15 +206,19 @@ async fn control(
     // Pings that were not answered yet.
     let mut waiting: BTreeMap<[u8; 8], PingRequest> = BTreeMap::new();
     let mut shared: BTreeSet<SpaceId> = BTreeSet::new();
+    let mut alone_until = Instant::now() + inner.strangers;
     loop {
         while let Some(output) = control.poll_output() {
             match output {
                 ControlOutput::Send(message) => writer.write(&message).await?,
-                ControlOutput::Met { agent, max_wants, clock_ahead } => {
-                    let met = Met { agent: agent.clone(), max_wants, clock_ahead };
+                ControlOutput::Met { agent, max_wants, clock_ahead, seen_at } => {
+                    let met = Met { agent: agent.clone(), max_wants, clock_ahead, seen_at };
                     // The machine says this once.
                     let _ = peer.met.set(met);
-                    if !inner.register(peer) {
+                    if inner.is_blocked(&peer.id) {
+                        peer.hang_up(Unwanted::Blocked);
+                    }
+                    if peer.spare.is_cancelled() || !inner.register(peer) {
                         return Ok(());
                     }
                     inner.emit(Event::PeerConnected { peer: peer.id, agent });
@@ -186,6 +231,7 @@ async fn control(
                         inner.emit(Event::SpaceShared { peer: peer.id, space: id });
                         // Not before: strangers are not remembered.
                         inner.remember(peer);
+                        inner.seen_by(peer);
                         space.swarm(inner, &[], |swarm, now| {
                             swarm.met(now, peer.id, peer.dialer, theirs);
                             swarm.linked(&peer.id, peer.round_trip());
@@ -197,6 +243,7 @@ async fn control(
                 ControlOutput::Left(id) => {
                     peer.spaces.send_modify(|spaces| drop(spaces.remove(&id)));
                     shared.remove(&id);
+                    alone_until = Instant::now() + inner.strangers;
                     if let Some(space) = inner.space(&id) {
                         space.swarm(inner, &[], |swarm, now| {
                             swarm.gone(now, &peer.id, false);
@@ -258,6 +305,10 @@ async fn control(
             changed = changes.changed() => {
                 changed.map_err(lost)?;
                 control.set_spaces(clock(), inner.local_spaces());
+            }
+            () = tokio::time::sleep_until(alone_until), if shared.is_empty() => {
+                peer.hang_up(Unwanted::NothingShared);
+                return Ok(());
             }
             () = tokio::time::sleep_until(deadline), if peer.met.get().is_none() => {
                 return Err(lost("the peer did not say hello"));

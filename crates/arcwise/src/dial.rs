@@ -1,24 +1,39 @@
 //! Connecting to peers. Whom and when is decided by the spaces' swarms.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arcwise_proto::{NodeId, SpaceId, swarm::Address};
 use iroh::{
-    EndpointAddr, EndpointId, RelayUrl, TransportAddr,
-    endpoint::{ConnectError, ConnectOptions},
+    Endpoint, EndpointAddr, EndpointId, RelayUrl, TransportAddr,
+    endpoint::{ConnectError, ConnectOptions, Connection},
 };
 use tokio::time::timeout;
 
 use crate::{
     DialFailure, RequestError,
-    connection::{self, ALPN},
+    connection::{self, ALPN, Unwanted},
     ingest::blocking,
-    node::{Inner, UnreachablePeer, transport},
+    node::{self, Inner, UnreachablePeer},
     peer::{Peer, lock},
 };
 
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// How long one address may take where each is tried by itself.
+const ALONE: Duration = Duration::from_secs(5);
+
+/// So long the network layer remembers addresses of a peer that it was told of, and sends to all of them,
+/// after the last attempt: a minute, and a little.
+const REMEMBERED: Duration = Duration::from_secs(65);
+
+/// An address that has led to another node is left out for so long. A guess: it may be given back.
+const WRONG: Duration = Duration::from_secs(3600);
 
 /// Addresses remembered for one peer, at most; the newest go first.
 const MAX_ADDRESSES: usize = 8;
@@ -96,6 +111,38 @@ impl PeerRecord {
     }
 }
 
+fn ip(address: &TransportAddr) -> Option<SocketAddr> {
+    match address {
+        TransportAddr::Ip(address) => Some(*address),
+        _ => None,
+    }
+}
+
+/// Of a peer, addresses that lead to other nodes.
+pub(crate) struct Misled {
+    addresses: BTreeSet<SocketAddr>,
+    /// When the network layer was told of one of them.
+    at: Instant,
+}
+
+/// One attempt, of the network layer as a whole.
+async fn connect(
+    endpoint: &Endpoint,
+    key: EndpointId,
+    addresses: impl IntoIterator<Item = TransportAddr>,
+    patience: Duration,
+) -> Result<Connection, DialFailure> {
+    let address = EndpointAddr::from_parts(key, addresses);
+    let options = ConnectOptions::new().with_transport_config(node::transport(true));
+    let connecting = async {
+        let connecting = endpoint.connect_with_opts(address, ALPN, options).await?;
+        Ok::<_, ConnectError>(connecting.await?)
+    };
+    let result = timeout(patience, connecting).await;
+    let result = result.map_err(|_| DialFailure::NoAnswer(patience))?;
+    result.map_err(|error| DialFailure::of(&error))
+}
+
 impl Inner {
     /// Every peer that the store knows may be asked who is there.
     pub(crate) fn load_known(&self) -> Result<(), arcwise_store::StoreError> {
@@ -145,6 +192,9 @@ impl Inner {
         for space in &*lock(&self.spaces) {
             said.extend_from_slice(lock(&space.swarm).addresses_of(id));
         }
+        let nearby = lock(&self.nearby);
+        let nearby = nearby.get(id).map(|heard| heard.addresses.as_slice()).unwrap_or_default();
+        said.extend(nearby.iter().copied().map(Address::Ip));
         let said = said.iter().filter_map(|address| match address {
             Address::Ip(address) => Some(TransportAddr::Ip(*address)),
             Address::Relay(url) => url.parse().ok().map(TransportAddr::Relay),
@@ -190,19 +240,89 @@ impl Inner {
         addresses: Vec<TransportAddr>,
     ) -> Result<(), DialFailure> {
         let key = EndpointId::from_bytes(id.as_bytes()).map_err(|_| DialFailure::NoKey)?;
-        let address = EndpointAddr::from_parts(key, addresses);
+        if self.is_blocked(&id) {
+            return Err(DialFailure::Blocked);
+        }
         let permit = self.dials.acquire().await;
-        let options = ConnectOptions::new().with_transport_config(transport(true));
-        let connecting = async {
-            let connecting = self.endpoint.connect_with_opts(address, ALPN, options).await?;
-            Ok::<_, ConnectError>(connecting.await?)
+        let (mut apart, ips) = (None, addresses.iter().filter_map(ip).collect::<Vec<_>>());
+        let result = match self.may_ask_all(&id) {
+            true => {
+                let right = addresses.into_iter().filter(|it| !self.is_wrong(&id, it));
+                connect(&self.endpoint, key, right, ATTEMPT).await
+            }
+            false => Err(DialFailure::OtherNode),
         };
-        let result = timeout(ATTEMPT, connecting).await;
+        let result = match result {
+            // It sends to all addresses at once, and one that answers for another node ends it.
+            Err(DialFailure::OtherNode) => match self.connect_apart(&id, key, ips).await {
+                Ok((endpoint, conn)) => {
+                    apart = Some(endpoint);
+                    Ok(conn)
+                }
+                Err(failure) => Err(failure),
+            },
+            result => result,
+        };
         drop(permit);
-        let conn = result
-            .map_err(|_| DialFailure::NoAnswer(ATTEMPT))?
-            .map_err(|error| DialFailure::of(&error))?;
-        connection::run(self, conn).await.map_err(DialFailure::Ended)
+        let ended = connection::run(self, result?).await;
+        if let Some(endpoint) = apart {
+            self.spawn(async move { endpoint.close().await });
+        }
+        ended
+    }
+
+    /// Whether the network layer may be asked to reach a peer: not while it sends to a wrong address.
+    fn may_ask_all(&self, id: &NodeId) -> bool {
+        let misled = lock(&self.misled);
+        misled.get(id).is_none_or(|misled| misled.at.elapsed() >= REMEMBERED)
+    }
+
+    fn is_wrong(&self, id: &NodeId, address: &TransportAddr) -> bool {
+        let misled = lock(&self.misled);
+        let misled = misled.get(id).filter(|misled| misled.at.elapsed() < WRONG);
+        misled.zip(ip(address)).is_some_and(|(misled, ip)| misled.addresses.contains(&ip))
+    }
+
+    /// Tries each IP address by itself, with a socket of its own: the network layer mixes up what belongs
+    /// to one peer. Notes which ones lead to another node.
+    async fn connect_apart(
+        &self,
+        id: &NodeId,
+        key: EndpointId,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<(Endpoint, Connection), DialFailure> {
+        if self.may_ask_all(id) {
+            let mut misled = lock(&self.misled);
+            misled.retain(|_, misled| misled.at.elapsed() < WRONG);
+            if misled.len() < MAX_PEERS || misled.contains_key(id) {
+                let fresh = Misled { addresses: BTreeSet::new(), at: Instant::now() };
+                misled.entry(*id).or_insert(fresh).at = Instant::now();
+            }
+        }
+        let mut last = DialFailure::OtherNode;
+        for address in addresses.into_iter().take(MAX_ADDRESSES) {
+            if self.is_wrong(id, &TransportAddr::Ip(address)) {
+                continue;
+            }
+            let any = self.endpoint.bound_sockets().into_iter();
+            let any: Vec<_> = any.map(|bound| SocketAddr::new(bound.ip(), 0)).collect();
+            let key_of_this = self.endpoint.secret_key().clone();
+            let builder = node::builder(key_of_this, &any).map_err(DialFailure::Other)?;
+            let endpoint = builder.bind().await;
+            let endpoint = endpoint.map_err(|error| DialFailure::Other(format!("{error:#}")))?;
+            match connect(&endpoint, key, [TransportAddr::Ip(address)], ALONE).await {
+                Ok(conn) => return Ok((endpoint, conn)),
+                Err(DialFailure::OtherNode) => {
+                    if let Some(misled) = lock(&self.misled).get_mut(id) {
+                        misled.addresses.insert(address);
+                    }
+                }
+                Err(failure) => last = failure,
+            }
+            // Takes seconds where nobody answers.
+            self.spawn(async move { endpoint.close().await });
+        }
+        Err(last)
     }
 
     fn not_reached(self: &Arc<Self>, id: &NodeId, failure: DialFailure) {
@@ -227,7 +347,7 @@ impl Inner {
         let now = self.now();
         let wanted = lock(&self.spaces).iter().any(|space| lock(&space.swarm).wants(now, id));
         if !wanted {
-            peer.spare.cancel();
+            peer.hang_up(Unwanted::Spare);
         }
     }
 

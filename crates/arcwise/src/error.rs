@@ -12,6 +12,8 @@ use iroh::endpoint::{
     ConnectError, ConnectWithOptsError, ConnectingError, ConnectionError, TransportErrorCode,
 };
 
+use crate::connection::close;
+
 /// Why a node was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -45,6 +47,20 @@ pub enum CreateError {
     /// The operating system gives no random numbers for its id.
     #[error("the operating system gives no random numbers: {0}")]
     Random(String),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a peer was not blocked.
+#[derive(Debug, thiserror::Error)]
+pub enum BlockError {
+    /// It is this node.
+    #[error("this is the node itself; block another one")]
+    Itself,
+    /// There is room for so many.
+    #[error("{0} peers are blocked, and more cannot be; unblock some first")]
+    TooMany(usize),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -133,6 +149,12 @@ pub enum DialFailure {
     /// It takes no more connections.
     #[error("it takes no more connections at present")]
     Refused,
+    /// It was reached, and does not want to be connected to this node.
+    #[error("it was reached, and declines to be connected to this node")]
+    Declined,
+    /// This node has blocked it.
+    #[error("this node has blocked it")]
+    Blocked,
     /// It was reached, and the connection ended before both had said hello.
     #[error("it was reached, but the connection ended at once: {0}")]
     Ended(String),
@@ -148,6 +170,16 @@ pub enum DialFailure {
 }
 
 impl DialFailure {
+    /// Where the other side has closed the connection for a reason of its own.
+    pub(crate) fn of_close(error: &ConnectionError) -> Option<Self> {
+        let ConnectionError::ApplicationClosed(closed) = error else { return None };
+        match u32::try_from(u64::from(closed.error_code)).ok()? {
+            close::FULL => Some(Self::Refused),
+            close::DECLINED => Some(Self::Declined),
+            _ => None,
+        }
+    }
+
     pub(crate) fn of(error: &ConnectError) -> Self {
         let connection = match error {
             ConnectError::Connect { source, .. } => {
@@ -164,6 +196,9 @@ impl DialFailure {
             ConnectError::Connection { source, .. } => source,
             other => return Self::Other(format!("{other:#}")),
         };
+        if let Some(failure) = Self::of_close(connection) {
+            return failure;
+        }
         match connection {
             ConnectionError::TimedOut => Self::NoAnswer(IDLE),
             ConnectionError::TransportError(error) if u64::from(error.code) == UNKNOWN_CA => {

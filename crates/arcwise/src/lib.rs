@@ -29,6 +29,7 @@
 mod archive;
 mod audit;
 mod bandwidth;
+mod block;
 mod broadcast;
 mod config;
 mod connection;
@@ -41,6 +42,7 @@ mod frame;
 mod gossip;
 mod identity;
 mod ingest;
+mod nearby;
 mod node;
 mod options;
 mod peer;
@@ -67,7 +69,9 @@ pub use arcwise_proto::{
 pub use arcwise_store::{CheckReport, Damage, Limits, SpaceStats, StoreError, StoreStats};
 pub use bandwidth::{Bandwidth, BandwidthError};
 pub use config::Config;
-pub use error::{CreateError, DialFailure, JoinError, OpenError, RequestError, SyncError};
+pub use error::{
+    BlockError, CreateError, DialFailure, JoinError, OpenError, RequestError, SyncError,
+};
 pub use event::{Direction, Event, Frame, Source};
 pub use find::{Asked, Found};
 pub use iroh::RelayUrl;
@@ -78,6 +82,7 @@ pub use probe::{Tried, TriedAddress};
 pub use progress::{Left, Progress, Rate};
 pub use request::DirectMessage;
 pub use space::{NewAspect, PublishError, Published, Replication, Space, SpaceStatus, SyncOptions};
-pub use ticket::{Ticket, TicketError};
+pub use ticket::{Contact, Ticket, TicketError};
 pub use traffic::{Moved, Traffic};
+pub use url::Url;
 pub use why::{Claim, Whereabouts};

@@ -15,12 +15,13 @@ use std::{
 use arcwise_proto::{
     ArcSet, Aspect, AspectKey, AuthorKey, NodeId, SpaceId, Time,
     session::LocalSpace,
-    swarm::{Address, Arrival, Copies, Settings, Swarm},
+    swarm::{Address, Arrival, Change, Copies, Outside, Settings, Swarm},
 };
 use arcwise_store::{CheckReport, Limits, Store, StoreError, StoreStats};
 use iroh::{
     Endpoint, RelayMode, RelayUrl, SecretKey, Watcher,
-    endpoint::{MtuDiscoveryConfig, QuicTransportConfig, VarInt, presets},
+    address_lookup::{AddrFilter, DnsAddressLookup, PkarrPublisher, PkarrResolver},
+    endpoint::{Builder, MtuDiscoveryConfig, QuicTransportConfig, VarInt, presets},
 };
 use tokio::{
     sync::{Notify, Semaphore, broadcast, oneshot, watch},
@@ -35,18 +36,21 @@ use crate::{
     Bandwidth, Config, Event, Frame, Moved, PeerStatus, Share, Space, SpaceOptions, SpaceStatus,
     Ticket, Traffic,
     bandwidth::{self, Line},
-    connection::{self, ALPN, close, replaces},
-    dial::PeerRecord,
+    block,
+    connection::{self, ALPN, Unwanted, close, replaces},
+    dial::{Misled, PeerRecord},
     error::{CreateError, DialFailure, JoinError, OpenError, RequestError},
     event::Source,
     gossip::Bookmark,
     identity,
     ingest::blocking,
+    nearby::{self, Nearby},
     options,
     peer::{ControlRequest, Peer, PingRequest, lock},
     records,
     space::SpaceState,
     swarm,
+    ticket::{Contact, MAX_OTHER_ADDRESSES, MAX_OTHERS},
     traffic::{self, Account},
     upkeep,
 };
@@ -123,6 +127,16 @@ pub(crate) struct Inner {
     pub(crate) dials: Semaphore,
     /// Sessions that peers have opened.
     pub(crate) answering: Semaphore,
+    /// Who was heard of on the local network.
+    pub(crate) nearby: Mutex<Nearby>,
+    /// From where others see this node.
+    outside: Mutex<Outside>,
+    /// Peers that nothing is to be had to do with.
+    pub(crate) blocked: Mutex<BTreeSet<NodeId>>,
+    /// How long a connection may stand where no space is shared.
+    pub(crate) strangers: Duration,
+    /// Peers of which an address has led to another node.
+    pub(crate) misled: Mutex<BTreeMap<NodeId, Misled>>,
     /// Wakes what tidies up.
     pub(crate) upkeep: Notify,
     /// Bytes of aspects removed since the store was compacted.
@@ -173,6 +187,8 @@ pub struct NodeStatus {
     pub peers: Vec<PeerStatus>,
     /// Peers that it knows and keeps trying to reach.
     pub unreachable: Vec<UnreachablePeer>,
+    /// Peers that are blocked: see [`Node::block`].
+    pub blocked: Vec<NodeId>,
 }
 
 /// A known peer to which there is no connection.
@@ -231,6 +247,7 @@ impl Node {
             Some(bandwidth) => bandwidth,
             None => bandwidth::load(&store)?,
         };
+        let blocked = block::load(&store)?;
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
             id: NodeId(*endpoint.id().as_bytes()),
@@ -251,6 +268,11 @@ impl Node {
             dialing: watch::Sender::default(),
             dials: Semaphore::new(MAX_HANDSHAKES),
             answering: Semaphore::new(MAX_ANSWERING),
+            nearby: Mutex::default(),
+            outside: Mutex::default(),
+            blocked: Mutex::new(blocked),
+            strangers: config.strangers,
+            misled: Mutex::default(),
             upkeep: Notify::new(),
             removed: AtomicU64::new(0),
             stopped: Mutex::default(),
@@ -271,6 +293,10 @@ impl Node {
         inner.spawn(upkeep::run(inner.clone()));
         inner.spawn(accept(inner.clone()));
         inner.spawn(watch_addresses(inner.clone()));
+        let reachable = |bound: &SocketAddr| !bound.ip().is_loopback();
+        if config.local_network && inner.endpoint.bound_sockets().iter().any(reachable) {
+            inner.spawn(nearby::run(inner.clone()));
+        }
         Ok(Node { running: Running { inner, _guard: Arc::new(stop.drop_guard()) } })
     }
 
@@ -305,11 +331,12 @@ impl Node {
         Ok(self.add_space(SpaceId(id), name, held.clone(), held, options.into()).await?)
     }
 
-    /// Joins the space of a ticket and connects to the node that made it. A space that this node is
-    /// in already stays as it is.
+    /// Joins the space of a ticket and connects to the node that made it, and to the others in it. A space
+    /// that this node is in already stays as it is; so several tickets of one space may be used, one after
+    /// the other.
     ///
     /// # Errors
-    /// See [`JoinError`]. Whether that node can be reached shows later: see
+    /// See [`JoinError`]. Whether one of them can be reached shows later: see
     /// [`Event::PeerConnected`].
     pub async fn join(&self, ticket: &Ticket) -> Result<Space, JoinError> {
         self.join_with(ticket, Share::Auto).await
@@ -332,11 +359,15 @@ impl Node {
                 self.add_space(ticket.space, &ticket.name, held, target, options).await?
             }
         };
-        let record = PeerRecord::new(ticket.addresses.clone(), ticket.relays.clone());
-        let (inner, peer) = (self.running.inner(), ticket.node);
-        blocking(move || inner.learn(peer, record)).await?;
-        let contact = |swarm: &mut Swarm, now| swarm.contact(now, ticket.node);
-        space.state.swarm(&self.running.inner, &[], contact);
+        for Contact { node, addresses, relays } in ticket.contacts().take(1 + MAX_OTHERS) {
+            if node == self.id() {
+                continue;
+            }
+            let (inner, record) = (self.running.inner(), PeerRecord::new(addresses, relays));
+            blocking(move || inner.learn(node, record)).await?;
+            let contact = |swarm: &mut Swarm, now| swarm.contact(now, node);
+            space.state.swarm(&self.running.inner, &[], contact);
+        }
         Ok(space)
     }
 
@@ -401,14 +432,15 @@ impl Node {
         states.into_iter().map(|state| Space { state, node: self.running.clone() }).collect()
     }
 
-    /// A ticket that lets others join a space through this node; `None` where it is not in it.
+    /// A ticket that lets others join a space through this node, or through one of those that are connected
+    /// now; `None` where it is not in it.
     pub fn ticket(&self, space: &SpaceId) -> Option<Ticket> {
         let space = self.space(space)?;
         let (addresses, relays) = self.running.own_addresses();
         let max_age = space.state.store.limits().max_age;
         let copies = lock(&space.state.swarm).copies();
-        let (node, name) = (self.id(), space.name());
-        Some(Ticket { space: space.id(), name, node, addresses, relays, max_age, copies })
+        let (node, name, others) = (self.id(), space.name(), self.running.contacts(&space.state));
+        Some(Ticket { space: space.id(), name, node, addresses, relays, max_age, copies, others })
     }
 
     /// The UDP addresses this node listens on.
@@ -427,7 +459,10 @@ impl Node {
         let peers = self.peers();
         let mut unreachable: Vec<_> =
             lock(&self.running.known).iter().map(|(id, record)| record.unreachable(*id)).collect();
-        unreachable.retain(|known| peers.iter().all(|peer| peer.id != known.id));
+        let blocked = self.blocked();
+        unreachable.retain(|known| {
+            !blocked.contains(&known.id) && peers.iter().all(|peer| peer.id != known.id)
+        });
         let stopped = lock(&self.running.stopped).clone();
         let traffic = self.running.traffic();
         NodeStatus {
@@ -441,6 +476,7 @@ impl Node {
             running_for: self.running.started.0.elapsed(),
             spaces: self.spaces().iter().map(Space::status).collect(),
             unreachable,
+            blocked: blocked.into_iter().collect(),
             peers,
         }
     }
@@ -636,7 +672,9 @@ impl Inner {
         let (local, addresses) = (space.local(), self.all_addresses());
         let outside = space.outside()?;
         let contacts: Vec<NodeId> = lock(&self.known).keys().copied().collect();
+        let blocked = lock(&self.blocked).clone();
         space.swarm(self, &[], |swarm, now| {
+            swarm.set_blocked(now, blocked);
             swarm.set_addresses(now, addresses);
             swarm.set_local(now, local);
             swarm.set_outside(now, outside);
@@ -664,6 +702,53 @@ impl Inner {
         addresses.sort();
         addresses.dedup();
         (addresses, address.relay_urls().cloned().collect())
+    }
+
+    /// A peer in a space of ours has said from where it sees this node.
+    pub(crate) fn seen_by(self: &Arc<Self>, peer: &Peer) {
+        let seen_at = peer.met.get().and_then(|met| met.seen_at);
+        let Some((at, seen_at)) = peer.address().zip(seen_at) else { return };
+        let changes = lock(&self.outside).seen(self.now(), peer.id, at.ip(), seen_at);
+        self.has_moved(changes);
+    }
+
+    /// The network layer tells peers, and [`watch_addresses`] the swarms.
+    fn has_moved(self: &Arc<Self>, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        let endpoint = self.endpoint.clone();
+        self.spawn(async move {
+            for change in changes {
+                match change {
+                    Change::Add(address) => endpoint.add_external_addr(address).await,
+                    Change::Remove(address) => drop(endpoint.remove_external_addr(&address).await),
+                }
+            }
+        });
+    }
+
+    /// Some of the connected peers in a space, for tickets: those that are connected for longest.
+    fn contacts(&self, space: &SpaceState) -> Vec<Contact> {
+        let mut peers: Vec<_> = lock(&self.peers).values().cloned().collect();
+        peers.retain(|peer| peer.space(&space.id()).is_some());
+        peers.sort_by_key(|peer| peer.since);
+        let contact = |peer: &Arc<Peer>| {
+            // Where it says that it may be reached, and not from where it has come.
+            let said = lock(&space.swarm).addresses_of(&peer.id).to_vec();
+            let said = said.into_iter().take(MAX_OTHER_ADDRESSES);
+            let mut contact = Contact { node: peer.id, addresses: Vec::new(), relays: Vec::new() };
+            for address in said {
+                match address {
+                    Address::Ip(address) => contact.addresses.push(address),
+                    Address::Relay(url) => contact.relays.extend(url.parse()),
+                }
+            }
+            contact
+        };
+        let contacts = peers.iter().map(contact);
+        let reachable = |it: &Contact| !it.addresses.is_empty() || !it.relays.is_empty();
+        contacts.filter(reachable).take(MAX_OTHERS).collect()
     }
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -712,6 +797,8 @@ impl Inner {
         if current {
             peers.remove(&peer.id);
             drop(peers);
+            let changes = lock(&self.outside).gone(self.now(), &peer.id);
+            self.has_moved(changes);
             let spaces = lock(&self.spaces).clone();
             for space in spaces {
                 space.swarm(self, &[], |swarm, now| swarm.gone(now, &peer.id, broken));
@@ -751,9 +838,13 @@ async fn accept(inner: Arc<Inner>) {
                 Ok(conn) if lock(&node.peers).len() >= MAX_CONNECTIONS => {
                     conn.close(VarInt::from_u32(close::FULL), b"too many peers");
                 }
+                Ok(conn) if node.is_blocked(&NodeId(*conn.remote_id().as_bytes())) => {
+                    let (code, text) = Unwanted::Blocked.code();
+                    conn.close(VarInt::from_u32(code), text.as_bytes());
+                }
                 Ok(conn) => {
                     if let Err(reason) = connection::run(&node, conn).await {
-                        tracing::debug!(reason, "an incoming connection ended at once");
+                        tracing::debug!(%reason, "an incoming connection ended at once");
                     }
                 }
                 Err(error) => tracing::debug!(%error, "an incoming connection failed"),
@@ -849,15 +940,28 @@ async fn bind_to(
         true => RelayMode::Disabled,
         false => RelayMode::custom(config.relays.clone()),
     };
-    let mut builder = Endpoint::builder(presets::Minimal)
+    let mut builder = builder(key, addresses)?.relay_mode(relays);
+    if let Some(pkarr) = &config.pkarr {
+        let publish = PkarrPublisher::builder(pkarr.clone()).addr_filter(AddrFilter::unfiltered());
+        let resolve = PkarrResolver::builder(pkarr.clone());
+        builder = builder.address_lookup(publish).address_lookup(resolve);
+    }
+    if let Some(origin) = &config.dns_origin {
+        builder = builder.address_lookup(DnsAddressLookup::builder(origin.clone()));
+    }
+    builder.bind().await.map_err(|error| format!("{error:#}"))
+}
+
+/// An endpoint as all of a node's are, without relays and without anybody who is asked where peers are.
+pub(crate) fn builder(key: SecretKey, addresses: &[SocketAddr]) -> Result<Builder, String> {
+    let builder = Endpoint::builder(presets::Minimal)
         .secret_key(key)
         .alpns(vec![ALPN.to_vec()])
-        .relay_mode(relays)
+        .relay_mode(RelayMode::Disabled)
         .clear_address_lookup()
         .clear_ip_transports()
         .transport_config(transport(false));
-    for address in addresses {
-        builder = builder.bind_addr(*address).map_err(|error| error.to_string())?;
-    }
-    builder.bind().await.map_err(|error| format!("{error:#}"))
+    addresses.iter().try_fold(builder, |builder, address| {
+        builder.bind_addr(*address).map_err(|error| error.to_string())
+    })
 }

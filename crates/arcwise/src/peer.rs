@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     bandwidth::Lane,
     broadcast::PushQueue,
+    connection::Unwanted,
     event::{Direction, Frame},
     node::Inner,
     space::SpaceState,
@@ -61,8 +62,9 @@ pub(crate) struct Peer {
     account: Arc<Account>,
     /// Ends every task of the connection.
     pub(crate) gone: CancellationToken,
-    /// Ends the connection, because nobody here needs it.
+    /// Ends the connection, because nobody here needs it or wants it: see [`Peer::hang_up`].
     pub(crate) spare: CancellationToken,
+    pub(crate) unwanted: OnceLock<Unwanted>,
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +72,8 @@ pub(crate) struct Met {
     pub(crate) agent: String,
     pub(crate) max_wants: usize,
     pub(crate) clock_ahead: i64,
+    /// From where it sees this node's packets come.
+    pub(crate) seen_at: Option<SocketAddr>,
 }
 
 /// What is to be said on the control stream.
@@ -151,7 +155,14 @@ impl Peer {
             account: inner.account.clone(),
             gone,
             spare: CancellationToken::new(),
+            unwanted: OnceLock::new(),
         }
+    }
+
+    /// Ends the connection and says why. Only the first reason counts.
+    pub(crate) fn hang_up(&self, why: Unwanted) {
+        self.unwanted.get_or_init(|| why);
+        self.spare.cancel();
     }
 
     pub(crate) fn space(&self, id: &SpaceId) -> Option<PeerSpace> {
@@ -236,6 +247,17 @@ impl Peer {
     /// Addresses that packets of this connection really go to.
     pub(crate) fn addresses(&self) -> Vec<TransportAddr> {
         self.conn.paths().iter().map(|path| path.remote_addr().clone()).collect()
+    }
+
+    /// Where its packets come from now; `None` where that is a relay.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        let paths = self.conn.paths();
+        let mut paths = paths.iter();
+        let path = paths.find(|path| path.is_selected() && !path.is_relay())?;
+        match path.remote_addr() {
+            TransportAddr::Ip(address) => Some(*address),
+            _ => None,
+        }
     }
 
     pub(crate) fn status(&self, inner: &Inner) -> PeerStatus {

@@ -17,6 +17,11 @@ const CHECK: &str = "arcwise 1 ticket";
 const MAX_ADDRESSES: usize = 32;
 const MAX_NAME: usize = 255;
 
+/// Further nodes in a ticket, and addresses of each. Guesses: one of four can be reached for long, and the
+/// ticket still fits a message.
+pub(crate) const MAX_OTHERS: usize = 3;
+pub(crate) const MAX_OTHER_ADDRESSES: usize = 4;
+
 /// Whoever has it can join the space, so for a private space it is a secret.
 ///
 /// Its text is `arcwise1` and base32 (RFC 4648, lower case, no padding) of: space id 32, node id 32,
@@ -24,8 +29,8 @@ const MAX_NAME: usize = 255;
 /// `derive_key("arcwise 1 ticket", everything before)`. An address is 4 and an IPv4 address and a
 /// port, 6 and an IPv6 address and a port (big-endian), or 1, a length (2 bytes, big-endian) and the
 /// URL of a relay. Before the check bytes stand 1 and their longest age in microseconds (8 bytes,
-/// big-endian), where the space does not keep aspects for ever; and 2, the least number of copies, and the
-/// normal one.
+/// big-endian), where the space does not keep aspects for ever; 2, the least number of copies, and the
+/// normal one; and for each further node 3, its id, the number of its addresses, and these.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ticket {
     /// The space.
@@ -42,6 +47,29 @@ pub struct Ticket {
     pub max_age: Option<Duration>,
     /// How many copies there are to be.
     pub copies: Copies,
+    /// Further nodes that were in it when the ticket was made, so that it stays good where the first one is
+    /// away; at most three count, with four addresses each.
+    pub others: Vec<Contact>,
+}
+
+/// A node, and where it may be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// Which one.
+    pub node: NodeId,
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+    /// Relays it can be reached through.
+    pub relays: Vec<RelayUrl>,
+}
+
+impl Ticket {
+    /// All its nodes; first the one that made it.
+    pub fn contacts(&self) -> impl Iterator<Item = Contact> + '_ {
+        let (node, addresses) = (self.node, self.addresses.clone());
+        let first = Contact { node, addresses, relays: self.relays.clone() };
+        std::iter::once(first).chain(self.others.iter().cloned())
+    }
 }
 
 /// Why text is not a ticket.
@@ -72,35 +100,45 @@ impl fmt::Display for Ticket {
         }
         out.push(end as u8);
         out.extend(&self.name.as_bytes()[..end]);
-        let addresses = self.addresses.len().min(MAX_ADDRESSES);
-        let relays = self.relays.len().min(MAX_ADDRESSES - addresses);
-        out.push((addresses + relays) as u8);
-        for address in &self.addresses[..addresses] {
-            match address.ip() {
-                IpAddr::V4(ip) => {
-                    out.push(4);
-                    out.extend(ip.octets());
-                }
-                IpAddr::V6(ip) => {
-                    out.push(6);
-                    out.extend(ip.octets());
-                }
-            }
-            out.extend(address.port().to_be_bytes());
-        }
-        for relay in &self.relays[..relays] {
-            let url = relay.as_str().as_bytes();
-            out.push(1);
-            out.extend((url.len() as u16).to_be_bytes());
-            out.extend(url);
-        }
+        write_addresses(&mut out, &self.addresses, &self.relays, MAX_ADDRESSES);
         if let Some(age) = self.max_age {
             out.push(1);
             out.extend(u64::try_from(age.as_micros()).unwrap_or(u64::MAX).to_be_bytes());
         }
         out.extend([2, self.copies.min() as u8, self.copies.target() as u8]);
+        for other in self.others.iter().take(MAX_OTHERS) {
+            out.push(3);
+            out.extend(other.node.as_bytes());
+            write_addresses(&mut out, &other.addresses, &other.relays, MAX_OTHER_ADDRESSES);
+        }
         out.extend(check(&out));
         write!(f, "{PREFIX}{}", BASE32_NOPAD.encode(&out).to_ascii_lowercase())
+    }
+}
+
+/// The first `most` of them, and how many they are.
+fn write_addresses(out: &mut Vec<u8>, addresses: &[SocketAddr], relays: &[RelayUrl], most: usize) {
+    let addresses = &addresses[..addresses.len().min(most)];
+    let relays = &relays[..relays.len().min(most - addresses.len())];
+    out.push((addresses.len() + relays.len()) as u8);
+    for address in addresses {
+        match address.ip() {
+            IpAddr::V4(ip) => {
+                out.push(4);
+                out.extend(ip.octets());
+            }
+            IpAddr::V6(ip) => {
+                out.push(6);
+                out.extend(ip.octets());
+            }
+        }
+        out.extend(address.port().to_be_bytes());
+    }
+    for relay in relays {
+        let url = relay.as_str().as_bytes();
+        out.push(1);
+        out.extend((url.len() as u16).to_be_bytes());
+        out.extend(url);
     }
 }
 
@@ -142,23 +180,16 @@ fn check(body: &[u8]) -> [u8; 4] {
     [a, b, c, d]
 }
 
-/// `None` where the contents are not what [`Ticket`] describes, to the last byte.
-fn read(mut body: &[u8]) -> Option<Ticket> {
-    fn take<'a>(body: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
-        let (head, rest) = body.split_at_checked(n)?;
-        *body = rest;
-        Some(head)
-    }
-    fn array<const N: usize>(body: &mut &[u8]) -> Option<[u8; N]> {
-        take(body, N)?.try_into().ok()
-    }
+fn take<'a>(body: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
+    let (head, rest) = body.split_at_checked(n)?;
+    *body = rest;
+    Some(head)
+}
+fn array<const N: usize>(body: &mut &[u8]) -> Option<[u8; N]> {
+    take(body, N)?.try_into().ok()
+}
 
-    let body = &mut body;
-    let space = SpaceId(array(body)?);
-    let node = NodeId(array(body)?);
-    let [len] = array(body)?;
-    let name = std::str::from_utf8(take(body, len.into())?).ok()?;
-    let name = name.chars().filter(|c| !c.is_control()).collect();
+fn addresses_of(body: &mut &[u8]) -> Option<(Vec<SocketAddr>, Vec<RelayUrl>)> {
     let [count] = array(body)?;
     let (mut addresses, mut relays) = (Vec::new(), Vec::new());
     for _ in 0..count {
@@ -174,7 +205,19 @@ fn read(mut body: &[u8]) -> Option<Ticket> {
         };
         addresses.push(SocketAddr::new(address, u16::from_be_bytes(array(body)?)));
     }
-    let (mut max_age, mut copies) = (None, Copies::default());
+    Some((addresses, relays))
+}
+
+/// `None` where the contents are not what [`Ticket`] describes, to the last byte.
+fn read(mut body: &[u8]) -> Option<Ticket> {
+    let body = &mut body;
+    let space = SpaceId(array(body)?);
+    let node = NodeId(array(body)?);
+    let [len] = array(body)?;
+    let name = std::str::from_utf8(take(body, len.into())?).ok()?;
+    let name = name.chars().filter(|c| !c.is_control()).collect();
+    let (addresses, relays) = addresses_of(body)?;
+    let (mut max_age, mut copies, mut others) = (None, Copies::default(), Vec::new());
     while !body.is_empty() {
         match array(body)? {
             [1] => max_age = Some(Duration::from_micros(u64::from_be_bytes(array(body)?))),
@@ -182,10 +225,15 @@ fn read(mut body: &[u8]) -> Option<Ticket> {
                 let [min, target] = array(body)?;
                 copies = Copies::new(min.into(), target.into()).ok()?;
             }
+            [3] if others.len() < MAX_OTHERS => {
+                let node = NodeId(array(body)?);
+                let (addresses, relays) = addresses_of(body)?;
+                others.push(Contact { node, addresses, relays });
+            }
             _ => return None,
         }
     }
-    Some(Ticket { space, name, node, addresses, relays, max_age, copies })
+    Some(Ticket { space, name, node, addresses, relays, max_age, copies, others })
 }
 
 #[cfg(test)]
@@ -201,6 +249,7 @@ mod tests {
             relays: vec!["https://relay.example./".parse().unwrap()],
             max_age: None,
             copies: Copies::default(),
+            others: vec![],
         }
     }
 
@@ -212,6 +261,37 @@ mod tests {
         assert!(!format!("{:?}", ticket()).contains("1111"));
         let aging = Ticket { max_age: Some(Duration::from_secs(86_400)), ..ticket() };
         assert_eq!(aging.to_string().parse(), Ok(aging));
+    }
+
+    #[test]
+    fn further_nodes_go_along_as_far_as_there_is_room() {
+        let other = |n: u8| Contact {
+            node: NodeId([n; 32]),
+            addresses: vec![SocketAddr::from(([10, 0, 0, n], 1)); usize::from(n)],
+            relays: vec!["https://relay.example./".parse().unwrap()],
+        };
+        let crowded = Ticket { others: (1..=5).map(other).collect(), ..ticket() };
+        let read: Ticket = crowded.to_string().parse().unwrap();
+        assert_eq!(read.others, crowded.others[..3]);
+        assert_eq!(read.contacts().map(|it| it.node).collect::<Vec<_>>().len(), 4);
+        let fewer = Ticket { others: vec![other(9)], ..ticket() };
+        let read: Ticket = fewer.to_string().parse().unwrap();
+        assert_eq!((read.others[0].addresses.len(), read.others[0].relays.len()), (4, 0));
+    }
+
+    /// As they were made before there were further nodes, and before there were numbers of copies.
+    #[test]
+    fn older_tickets_are_read() {
+        let mut body = [[0x11; 32], [0x22; 32]].concat();
+        body.extend([3, b'o', b'l', b'd', 1, 4, 127, 0, 0, 1, 0x11, 0x51]);
+        let text = |mut body: Vec<u8>| {
+            body.extend(check(&body));
+            format!("{PREFIX}{}", BASE32_NOPAD.encode(&body).to_ascii_lowercase())
+        };
+        let read: Ticket = text(body.clone()).parse().unwrap();
+        assert_eq!((read.copies, read.others.len()), (Copies::default(), 0));
+        body.extend([2, 8, 20]);
+        assert_eq!(read.to_string(), text(body), "and nothing is added to those with one node");
     }
 
     #[test]

@@ -78,6 +78,7 @@ impl Stranger {
             clock: Time::ZERO,
             agent: "stranger \x1b[31m".into(),
             tags: spaces.iter().map(|space| self.binding().our_tag(space)).collect(),
+            seen_at: None,
         }
     }
 

@@ -1,7 +1,8 @@
 //! What the daemon says where it does not do what was asked.
 
 use arcwise::{
-    CreateError, ExportError, ImportError, JoinError, PublishError, StoreError, SyncError,
+    BlockError, CreateError, ExportError, ImportError, JoinError, PublishError, StoreError,
+    SyncError,
 };
 use axum::{
     Json,
@@ -132,6 +133,15 @@ impl From<JoinError> for Error {
         match error {
             JoinError::Store(error) => error.into(),
             error @ JoinError::OwnTicket => Self::bad_request(error),
+        }
+    }
+}
+
+impl From<BlockError> for Error {
+    fn from(error: BlockError) -> Self {
+        match error {
+            BlockError::Store(error) => error.into(),
+            error => Self::bad_request(error),
         }
     }
 }

@@ -354,6 +354,31 @@ pub(crate) struct Peers {
     pub(crate) peers: Vec<Peer>,
     /// Known, but not connected.
     pub(crate) unreachable: Vec<Unreachable>,
+    /// With whom this node has nothing to do.
+    #[serde(default)]
+    pub(crate) blocked: Vec<Known>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Known {
+    #[serde(with = "text")]
+    pub(crate) id: NodeId,
+}
+
+/// Whom to have nothing to do with, or to have to do with again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Block {
+    /// An id, or the beginning of the id of a peer that is known.
+    pub(crate) peer: String,
+    pub(crate) block: bool,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Blocked {
+    #[serde(with = "text")]
+    pub(crate) id: NodeId,
+    /// False where it was so before.
+    pub(crate) changed: bool,
 }
 
 /// A connected peer.
@@ -569,6 +594,8 @@ pub(crate) enum Failure {
     OtherNode,
     OtherProtocol,
     Refused,
+    Declined,
+    Blocked,
     Ended,
     Itself,
     NoKey,
@@ -587,6 +614,8 @@ impl From<&arcwise::DialFailure> for Failure {
             DialFailure::OtherNode => Self::OtherNode,
             DialFailure::OtherProtocol => Self::OtherProtocol,
             DialFailure::Refused => Self::Refused,
+            DialFailure::Declined => Self::Declined,
+            DialFailure::Blocked => Self::Blocked,
             DialFailure::Ended(_) => Self::Ended,
             DialFailure::Itself => Self::Itself,
             DialFailure::NoKey => Self::NoKey,

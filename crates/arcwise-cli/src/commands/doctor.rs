@@ -246,7 +246,14 @@ fn addresses(status: &Status, findings: &mut Vec<Finding>) {
 }
 
 fn peers(status: &Status, findings: &mut Vec<Finding>) {
-    let Peers { peers, unreachable } = &status.peers;
+    let Peers { peers, unreachable, blocked } = &status.peers;
+    if !blocked.is_empty() {
+        let ids: Vec<_> = blocked.iter().take(SHOWN).map(|peer| peer.id.short()).collect();
+        findings.push(note(
+            format!("{} blocked here: {}", count(blocked.len() as u64, "peer"), ids.join(", ")),
+            "to have to do with one again: arcwise peers unblock ID",
+        ));
+    }
     if peers.is_empty() && unreachable.is_empty() {
         findings.push(note(
             "no peer is known",
@@ -315,6 +322,10 @@ fn advice(failure: Failure) -> &'static str {
             "the two programs do not fit together: bring both to the same version"
         }
         Failure::Refused => "it has enough others; it may have room later",
+        Failure::Declined => {
+            "it may have blocked this node: ask who runs it; others in the space serve as well"
+        }
+        Failure::Blocked => "to have to do with it again: arcwise peers unblock ID",
         Failure::Ended => {
             "if the reason does not help, look at what its daemon says (arcwise serve -v)"
         }
@@ -441,8 +452,9 @@ fn subject(text: &str, status: &Status) -> anyhow::Result<Subject> {
     }
     let prefix = text.to_ascii_lowercase();
     if (DIGITS..64).contains(&prefix.len()) && prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
-        let Peers { peers, unreachable } = &status.peers;
+        let Peers { peers, unreachable, blocked } = &status.peers;
         let ids = peers.iter().map(|peer| peer.id).chain(unreachable.iter().map(|peer| peer.id));
+        let ids = ids.chain(blocked.iter().map(|peer| peer.id));
         let found: Vec<NodeId> = ids.filter(|id| id.to_string().starts_with(&prefix)).collect();
         return match found[..] {
             [node] => Ok(Subject { node, ticket: None }),
@@ -483,6 +495,10 @@ fn examine(subject: &Subject, status: &Status, peers: &Peers, tried: &[Tried]) -
             ));
         }
     }
+    if peers.blocked.iter().any(|peer| peer.id == subject.node) {
+        let advice = format!("to have to do with it again: arcwise peers unblock {node}");
+        findings.push(trouble(format!("this node has blocked {node}"), advice));
+    }
     let connected = peers.peers.iter().find(|peer| peer.id == subject.node);
     if let Some(peer) = connected {
         let at = peer.address.map(|address| format!(" at {address}")).unwrap_or_default();
@@ -496,14 +512,23 @@ fn examine(subject: &Subject, status: &Status, peers: &Peers, tried: &[Tried]) -
             ),
             (None, None) => good(format!("{node} is connected{at}")),
         });
+        let space = subject.ticket.as_ref().map(|ticket| ticket.space.fingerprint());
+        let is_there =
+            |space: &String| peer.spaces.iter().any(|shared| shared.fingerprint == *space);
         if peer.spaces.is_empty() {
             findings.push(note(
-                "it is in no space that this node is in",
+                "it is in no space that this node is in, and so the connection ends after a minute",
                 "to share something, one joins with a ticket of the other",
+            ));
+        } else if space.is_some_and(|space| !is_there(&space)) {
+            findings.push(note(
+                "it is not in the ticket's space with this node",
+                "to join that space: arcwise join TICKET; where that was done, it has left: ask for a new \
+                 ticket",
             ));
         }
         let status = Status {
-            peers: Peers { peers: vec![peer.clone()], unreachable: Vec::new() },
+            peers: Peers { peers: vec![peer.clone()], unreachable: vec![], blocked: vec![] },
             ..status.clone()
         };
         clocks(&status, &mut findings);
@@ -521,6 +546,9 @@ fn examine(subject: &Subject, status: &Status, peers: &Peers, tried: &[Tried]) -
             None => trouble(format!("not reached at {address}: {failed}"), advice(code)),
         });
     }
+    if !tried.is_empty() && !reached && connected.is_none() {
+        findings.extend(apart(status, tried));
+    }
     if tried.is_empty() && connected.is_none() {
         findings.push(trouble(
             format!("no address of {node} is known that could be tried"),
@@ -536,11 +564,50 @@ fn examine(subject: &Subject, status: &Status, peers: &Peers, tried: &[Tried]) -
     findings
 }
 
+/// What of two networks may be in the way, where no address of a node was reached.
+fn apart(status: &Status, tried: &[Tried]) -> Vec<Finding> {
+    let theirs: Vec<SocketAddr> = tried.iter().filter_map(|it| it.address.parse().ok()).collect();
+    let within = |reach| theirs.iter().filter(move |at| reach_of(at) == reach);
+    let ours = |at: &&SocketAddr| status.addresses.iter().any(|here| is_near(here, at));
+    let mut findings = Vec::new();
+    if within(Reach::Anywhere).next().is_none() {
+        if within(Reach::Network).count() > 0 && !within(Reach::Network).any(|at| ours(&at)) {
+            findings.push(note(
+                "its addresses are of a private network, and this node seems to be in another one",
+                "join that network, use a relay at both, or have a router pass its UDP port on",
+            ));
+        } else if !theirs.is_empty() && within(Reach::Network).next().is_none() {
+            findings.push(note(
+                "its addresses lead to the machine that they are used on",
+                "that works where both nodes run on the same one; else ask for a new ticket",
+            ));
+        }
+    }
+    if status.relays.is_empty() {
+        findings.push(note(
+            "this node uses no relay, so only a direct path can lead to it",
+            "where a firewall or a router is in between: arcwise serve --relay URL, at both",
+        ));
+    }
+    findings
+}
+
+/// Whether two private addresses look like those of one network. How large networks are is not known: as most
+/// are cut, and for IPv6 as all should be.
+fn is_near(a: &SocketAddr, b: &SocketAddr) -> bool {
+    match (a.ip().to_canonical(), b.ip().to_canonical()) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => a.octets()[..3] == b.octets()[..3],
+        (IpAddr::V6(a), IpAddr::V6(b)) => a.segments()[..4] == b.segments()[..4],
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::Known;
 
     const PEER: &str = "1111111111111111111111111111111111111111111111111111111111111111";
 
@@ -604,7 +671,12 @@ mod tests {
     #[test]
     fn each_trouble_is_told_with_what_to_do() {
         type Change = fn(&mut Value);
-        let cases: [(Change, Level, &str); 14] = [
+        let cases: [(Change, Level, &str); 15] = [
+            (
+                |it| it["blocked"] = json!([{ "id": "33".repeat(32) }]),
+                Level::Note,
+                "1 peer blocked here: 3333333333",
+            ),
             (|it| it["version"] = "0.0.0".into(), Level::Note, "this command is of version"),
             (|it| it["warnings"] = json!(["others can look"]), Level::Note, "others can look"),
             (|it| it["stopped"] = "disk broken".into(), Level::Trouble, "takes nothing any more"),
@@ -677,6 +749,21 @@ mod tests {
         let found = examine(&subject, &gone, &gone.peers, &[tried(Failure::PortClosed)]);
         assert_eq!(found[0].level, Level::Trouble);
         assert!(found[0].advice.as_ref().unwrap().contains("start its daemon"));
+        let words = |found: &[Finding]| serde_json::to_string(found).unwrap();
+        assert!(words(&found).contains("in another one"), "10.0.0.1 is not 192.168.1: {found:?}");
+        assert!(!words(&found).contains("no relay"), "{found:?}");
+        let alone = Status {
+            relays: vec![],
+            addresses: vec!["10.0.0.7:1".parse().unwrap()],
+            ..gone.clone()
+        };
+        let found = examine(&subject, &alone, &gone.peers, &[tried(Failure::NoAnswer)]);
+        assert!(words(&found).contains("no relay"), "{found:?}");
+        assert!(!words(&found).contains("in another one"), "{found:?}");
+        let blocked = Peers { blocked: vec![Known { id: subject.node }], ..gone.peers.clone() };
+        let found = examine(&subject, &gone, &blocked, &[tried(Failure::Declined)]);
+        assert!(found[0].what.contains("has blocked 1111111111"), "{found:?}");
+        assert!(words(&found).contains("ask who runs it"), "{found:?}");
         let found = examine(&subject, &gone, &gone.peers, &[]);
         assert!(found[0].what.contains("no address"), "{found:?}");
         let answered = Tried { reached_ms: Some(1.0), ..tried(Failure::Other) };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use arcwise::NodeId;
+use arcwise::{NodeId, Ticket};
 use serde::Serialize;
 use tokio::{
     task::JoinSet,
@@ -40,15 +40,27 @@ struct Outcome {
 
 pub(super) async fn join(args: Join, context: &Context<'_>) -> anyhow::Result<Exit> {
     let Context { client, output, .. } = context;
-    let text = match args.ticket.as_str() {
-        "-" => read_ticket()?,
-        _ => args.ticket,
-    };
-    let ticket: arcwise::Ticket =
-        text.parse().map_err(|error: arcwise::TicketError| Usage(error.to_string()))?;
-    let arc = args.arc.as_ref().map(ToString::to_string);
-    let request = api::Join { ticket: ticket.to_string(), arc };
-    let mut joined: Joined = client.post("/v1/join", request).await?;
+    let mut tickets = Vec::new();
+    for text in args.tickets {
+        let text = if text == "-" { read_ticket()? } else { text };
+        let ticket: Result<Ticket, _> = text.parse();
+        tickets.push(ticket.map_err(|error: arcwise::TicketError| Usage(error.to_string()))?);
+    }
+    let ticket = tickets.first().context("clap wants at least one")?.clone();
+    if tickets.iter().any(|other| other.space != ticket.space) {
+        let text = "these tickets are of different spaces; join one space at a time".to_owned();
+        return Err(Usage(text).into());
+    }
+    let mut first = None;
+    for ticket in &tickets {
+        let arc = args.arc.as_ref().map(ToString::to_string);
+        let request = api::Join { ticket: ticket.to_string(), arc };
+        let joined: Joined = client.post("/v1/join", request).await?;
+        first.get_or_insert(joined);
+    }
+    let mut joined = first.context("clap wants at least one")?;
+    let contacts: BTreeSet<NodeId> =
+        tickets.iter().flat_map(Ticket::contacts).map(|it| it.node).collect();
     let name = printable(joined.space.name.as_bytes());
     if !output.json {
         output.line(&joined.space.fingerprint)?;
@@ -63,7 +75,7 @@ pub(super) async fn join(args: Join, context: &Context<'_>) -> anyhow::Result<Ex
 
     let patience = Duration::from_secs(args.timeout.into());
     let (peer, space) = (joined.peer, joined.space.fingerprint.clone());
-    let reached = reach(context, peer, &space, patience).await?;
+    let reached = reach(context, &contacts, peer, &space, patience).await?;
     let mut in_sync = None;
     match &reached {
         Reached::Yes(peer) => {
@@ -74,7 +86,7 @@ pub(super) async fn join(args: Join, context: &Context<'_>) -> anyhow::Result<Ex
                 in_sync = Some(true);
             }
         }
-        Reached::NotInSpace => output.say(format_args!(
+        Reached::NotInSpace(peer) => output.say(format_args!(
             "The node {} answers, but it is not in this space any more. Ask for a new ticket.",
             peer.short()
         )),
@@ -86,6 +98,10 @@ pub(super) async fn join(args: Join, context: &Context<'_>) -> anyhow::Result<Ex
             }
             if let Some(failure) = failure {
                 text += &format!(" ({})", printable(failure.as_bytes()));
+            }
+            if contacts.len() > 1 {
+                let others = count(contacts.len() as u64 - 1, "other node");
+                text += &format!(", nor any of the {others} of the ticket");
             }
             if is_local(&ticket) {
                 text += ".\nThe ticket is good on the machine where it was made only";
@@ -110,14 +126,16 @@ pub(super) fn read_ticket() -> anyhow::Result<String> {
 
 enum Reached {
     Yes(Box<Peer>),
-    NotInSpace,
+    NotInSpace(NodeId),
     /// With what became of the last attempt.
     No(Option<String>),
 }
 
-/// Waits until the peer is connected and both have proven to be in the space.
+/// Waits until one of the peers is connected and both have proven to be in the space. Of `id` it is told why
+/// that failed.
 async fn reach(
     context: &Context<'_>,
+    ids: &BTreeSet<NodeId>,
     id: NodeId,
     space: &str,
     patience: Duration,
@@ -127,9 +145,10 @@ async fn reach(
     let reached = loop {
         let known = peers(context).await?;
         let late = Instant::now() >= end;
-        match known.peers.into_iter().find(|peer| peer.id == id) {
+        let there = known.peers.into_iter().filter(|peer| ids.contains(&peer.id));
+        match there.max_by_key(|peer| shared(peer, space).is_some()) {
             Some(peer) if shared(&peer, space).is_some() => break Reached::Yes(Box::new(peer)),
-            Some(_) if late => break Reached::NotInSpace,
+            Some(peer) if late => break Reached::NotInSpace(peer.id),
             None if late => {
                 let known = known.unreachable.into_iter().find(|peer| peer.id == id);
                 break Reached::No(known.and_then(|peer| peer.failure));

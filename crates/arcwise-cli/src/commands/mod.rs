@@ -54,7 +54,8 @@ pub(crate) async fn run(command: Command, data: &Path, output: Output) -> anyhow
         Command::Store(StoreCommand::Check { repair }) => store::check(repair, &context).await,
         Command::Store(StoreCommand::Stats) => store::stats(&context).await,
         Command::Store(StoreCommand::Compact) => store::compact(&context).await,
-        Command::Peers { ping } => peers::peers(ping, &context).await,
+        Command::Peers { command: Some(command), .. } => peers::block(command, &context).await,
+        Command::Peers { ping, command: None } => peers::peers(ping, &context).await,
         Command::Demo(args) => match demo::run(args, output).await? {
             true => Ok(Exit::Done),
             false => Ok(Exit::Failed),

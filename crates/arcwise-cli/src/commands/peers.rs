@@ -5,10 +5,10 @@ use anyhow::Context as _;
 use super::{Context, space::share};
 use crate::{
     api::{
-        self, LastSync, Method, Outcome, Peer, PeerSpace, Peers, Ping, Quality, Report, Synced,
-        Unreachable, client,
+        self, Block, Blocked, LastSync, Method, Outcome, Peer, PeerSpace, Peers, Ping, Quality,
+        Report, Synced, Unreachable, client,
     },
-    args::Sync,
+    args::{PeersCommand, Sync},
     exit::{self, Exit},
     files::printable,
     output::{bytes, count, seconds},
@@ -21,7 +21,7 @@ pub(super) async fn peers(ping: bool, context: &Context<'_>) -> anyhow::Result<E
         output.json(&known)?;
         return Ok(Exit::Done);
     }
-    if known.peers.is_empty() && known.unreachable.is_empty() {
+    if known.peers.is_empty() && known.unreachable.is_empty() && known.blocked.is_empty() {
         output.say(
             "No peer is known yet. Give somebody a ticket (arcwise ticket), or use one (arcwise join).",
         );
@@ -32,6 +32,32 @@ pub(super) async fn peers(ping: bool, context: &Context<'_>) -> anyhow::Result<E
     for peer in &known.unreachable {
         output.line(unreachable(peer))?;
     }
+    for peer in &known.blocked {
+        output.line(format_args!("{}  blocked", peer.id.short()))?;
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn block(command: PeersCommand, context: &Context<'_>) -> anyhow::Result<Exit> {
+    let (peer, block) = match command {
+        PeersCommand::Block { peer } => (peer, true),
+        PeersCommand::Unblock { peer } => (peer, false),
+    };
+    let blocked: Blocked = context.client.post("/v1/block", Block { peer, block }).await?;
+    if context.output.json {
+        context.output.json(&blocked)?;
+        return Ok(Exit::Done);
+    }
+    let peer = blocked.id.short();
+    context.output.say(match (block, blocked.changed) {
+        (true, true) => format!(
+            "{peer} is blocked. What it has published still comes from others. To take it back: arcwise \
+             peers unblock {peer}"
+        ),
+        (true, false) => format!("{peer} was blocked already."),
+        (false, true) => format!("{peer} is not blocked any more."),
+        (false, false) => format!("{peer} was not blocked."),
+    });
     Ok(Exit::Done)
 }
 

@@ -36,6 +36,8 @@ pub(super) async fn serve(args: Serve, data: &Path, output: Output) -> anyhow::R
     let mut config = Config::new(data);
     config.listen = args.listen;
     config.relays = args.relay;
+    config.local_network = !args.no_local_network;
+    (config.pkarr, config.dns_origin) = (args.pkarr, args.dns_origin);
     if let Some(min_free) = args.min_free {
         config.store.min_free = min_free;
     }

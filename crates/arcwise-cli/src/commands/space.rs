@@ -177,10 +177,10 @@ pub(super) async fn ticket(space: InSpace, context: &Context<'_>) -> anyhow::Res
 
 /// Whether a ticket leads to the machine that it is used on.
 pub(super) fn is_local(ticket: &arcwise::Ticket) -> bool {
-    let mut addresses = ticket.addresses.iter();
-    ticket.relays.is_empty()
-        && !ticket.addresses.is_empty()
-        && addresses.all(|address| address.ip().is_loopback())
+    let mut contacts = ticket.contacts();
+    !ticket.addresses.is_empty()
+        && contacts
+            .all(|it| it.relays.is_empty() && it.addresses.iter().all(|at| at.ip().is_loopback()))
 }
 
 #[cfg(test)]

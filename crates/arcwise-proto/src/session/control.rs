@@ -1,6 +1,9 @@
 //! The control stream: who is there, which spaces are shared, and what each side holds in them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+};
 
 use super::{Digest, Fault};
 use crate::{
@@ -129,6 +132,8 @@ pub enum ControlOutput {
         max_wants: usize,
         /// How far its clock is ahead of ours, in microseconds, the network's delay included.
         clock_ahead: i64,
+        /// From where it sees this node's packets come.
+        seen_at: Option<SocketAddr>,
     },
     /// Both are in this space, and this is what the peer holds of it now.
     Shared(SpaceId, PeerSpace),
@@ -163,6 +168,8 @@ pub struct Control {
     binding: Binding,
     agent: String,
     padding: [u8; 32],
+    /// Where the peer is, as this side sees it.
+    peer_at: Option<SocketAddr>,
     ours: BTreeMap<SpaceId, LocalSpace>,
     /// The handshakes as the peer has them.
     sent: BTreeMap<SpaceId, LocalSpace>,
@@ -175,13 +182,15 @@ pub struct Control {
 }
 
 impl Control {
-    /// The beginning of a conversation. `padding` is 32 random bytes; `agent` names the software.
-    /// Spaces beyond [`MAX_SPACES`] are not offered.
+    /// The beginning of a conversation. `padding` is 32 random bytes; `agent` names the software;
+    /// `peer_at` is from where the peer's packets come, which it is told. Spaces beyond
+    /// [`MAX_SPACES`] are not offered.
     pub fn new(
         now: Time,
         binding: Binding,
         agent: &str,
         padding: [u8; 32],
+        peer_at: Option<SocketAddr>,
         spaces: Vec<LocalSpace>,
     ) -> Self {
         let ours = spaces.into_iter().take(MAX_SPACES).map(|space| (space.id, space)).collect();
@@ -189,6 +198,7 @@ impl Control {
             binding,
             agent: agent.to_owned(),
             padding,
+            peer_at,
             ours,
             sent: BTreeMap::new(),
             tags: None,
@@ -299,6 +309,7 @@ impl Control {
                 agent: hello.agent,
                 max_wants: MAX_WANTS.min(hello.max_wants as usize),
                 clock_ahead: theirs.wrapping_sub(ours),
+                seen_at: hello.seen_at,
             });
         }
         self.tags = Some(hello.tags.into_iter().collect());
@@ -375,6 +386,7 @@ impl Control {
             clock: now,
             agent: self.agent.clone(),
             tags,
+            seen_at: self.peer_at,
         });
     }
 

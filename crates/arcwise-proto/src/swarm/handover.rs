@@ -29,6 +29,10 @@ const GRACE: Duration = Duration::from_secs(600);
 /// was asked to take what has come since. A guess: what is new has been pushed, besides.
 const PAUSE: Duration = Duration::from_secs(60);
 
+/// What is new is given only after so long: most of it has arrived by pushes then, and would come twice.
+/// A guess.
+const PUSHED: Duration = Duration::from_secs(5);
+
 /// Most peers that are given anything. Others must wait until one of them has gone. Above the most
 /// copies that anybody may want.
 const MAX_TAKERS: usize = 2 * Copies::MAX as usize;
@@ -67,9 +71,9 @@ struct Taker {
     receipts: Vec<Receipt>,
     /// What it is being given.
     giving: Option<ArcSet>,
-    /// What has come since its receipts it is given from then on; what it has none for, at once.
-    news_from: Time,
-    failed_until: Time,
+    /// It is given nothing before then; from then on also what has come since its receipts.
+    news_from: Option<Time>,
+    given: Option<Time>,
 }
 
 /// A peer holds all that was held in these arcs up to this local sequence number.
@@ -94,9 +98,20 @@ impl HandOver {
 
     /// Something has been stored outside, and is to be given away, too. What may be dropped does not
     /// depend on being told this.
-    pub fn stored_outside(&mut self, seq: u64, location: Location) {
-        let newest = self.news.entry(location.0 >> (u32::BITS - NEWS_BITS)).or_default();
-        *newest = seq.max(*newest);
+    pub fn stored_outside(
+        &mut self,
+        now: Time,
+        seq: u64,
+        locations: impl IntoIterator<Item = Location>,
+    ) {
+        for location in locations {
+            let newest = self.news.entry(location.0 >> (u32::BITS - NEWS_BITS)).or_default();
+            *newest = seq.max(*newest);
+        }
+        for taker in self.takers.values_mut() {
+            let paused = taker.given.map(|at| at + PAUSE);
+            taker.news_from.get_or_insert((now + PUSHED).max(paused.unwrap_or(now)));
+        }
     }
 
     /// What this peer, that is connected and trusted, should be given now: the arcs for a session in
@@ -106,21 +121,21 @@ impl HandOver {
     pub fn next(&mut self, now: Time, peer: NodeId, theirs: &PeerSpace) -> Option<ArcSet> {
         self.changed(now, peer, theirs);
         let taker = self.takers.get_mut(&peer)?;
-        if theirs.full || taker.giving.is_some() || now < taker.failed_until {
+        if theirs.full || taker.giving.is_some() || taker.news_from.is_some_and(|from| now < from) {
             return None;
         }
         let takes = self.outside.intersect(&taker.takes);
         // It is to have a receipt as new as the newest thing there; between two times of that, any.
         let near =
             self.news.iter().filter(|(part, _)| !takes.intersect(&part_of_ring(**part)).is_empty());
-        let newest = near.map(|(_, seq)| *seq).max().filter(|_| taker.news_from <= now);
+        let newest = near.map(|(_, seq)| *seq).max().filter(|_| taker.news_from.is_some());
         let fresh =
             taker.receipts.iter().filter(|it| newest.is_none_or(|newest| it.since >= newest));
         let lacks = takes.difference(&fresh.flat_map(spans).collect());
-        if newest.is_some() && !lacks.is_empty() {
-            taker.news_from = now + PAUSE;
-        }
         taker.giving = (!lacks.is_empty()).then(|| lacks.longest(MAX_ARCS));
+        let rest = taker.giving.as_ref().is_some_and(|arcs| *arcs != lacks);
+        taker.news_from = rest.then_some(now + PAUSE);
+        taker.given = taker.giving.as_ref().map(|_| now).or(taker.given);
         taker.giving.clone()
     }
 
@@ -138,7 +153,7 @@ impl HandOver {
     /// A session with the peer has not completed: it is not asked again for a while.
     pub fn failed(&mut self, now: Time, peer: NodeId) {
         if let Some(taker) = self.takers.get_mut(&peer) {
-            (taker.giving, taker.failed_until) = (None, now + PAUSE);
+            (taker.giving, taker.news_from) = (None, Some(now + PAUSE));
         }
     }
 
@@ -322,7 +337,7 @@ mod tests {
         assert_eq!(all.droppable(at(1300), 1), [both]);
         // A second peer has more; what both have is what the first has.
         let claims = theirs(0b1110, 0b1110);
-        all.stored_outside(8, Location(0x1000_0001));
+        all.stored_outside(at(1990), 8, [Location(0x1000_0001)]);
         assert_eq!(all.next(at(2000), peer(1), &claims), Some(sixteenths(0b0110)));
         all.given(at(2000), peer(1), &sixteenths(0b0110), 8);
         let two = all.droppable(at(2600), 2);
@@ -363,7 +378,7 @@ mod tests {
             all.held(RingArc::between(Location(0), Location(end)).into());
             for n in 0..20 {
                 let location = random.next() as u32 / 2;
-                all.stored_outside(step * 20 + n, Location(location));
+                all.stored_outside(now, step * 20 + n, [Location(location)]);
             }
             for i in 0..PEERS {
                 if let Some(arcs) = all.next(now, peer(i), &claims) {
@@ -441,7 +456,8 @@ mod tests {
                 match event {
                     0 => {
                         seq += 1;
-                        all.stored_outside(seq, Location(u32::from(a) << 16 | u32::from(b)));
+                        let location = Location(u32::from(a) << 16 | u32::from(b));
+                        all.stored_outside(now, seq, [location]);
                     }
                     1 => {
                         outside = a | b;

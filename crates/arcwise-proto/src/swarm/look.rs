@@ -36,6 +36,10 @@ const SETTLING: Duration = Duration::from_secs(3);
 /// Locations for which takers are looked for at a time, where there are not enough. A guess.
 const REACH: usize = 16;
 
+/// A peer is presumed gone for good when it is away for so many times as long as it may be. A guess: longer
+/// than a restart or a change of networks takes.
+const GONE: u32 = 5;
+
 /// Of so many peers, all are remembered wherever they are; of more, only those near.
 const FEW: usize = 512;
 
@@ -86,7 +90,7 @@ impl Swarm {
         self.table.set_query(self.looked, &near);
         let now = self.looked;
         let claims = self.table.iter().filter(|it| it.quality.trusted(now));
-        let claims = claims.filter(|it| !it.quality.presumed_gone(now));
+        let claims = claims.filter(|it| !self.is_gone(now, &it.quality));
         let query: ArcSet = claims.flat_map(|it| it.record.store.arcs()).collect();
         self.query = query.union(&self.local.store).longest(MAX_ARCS);
     }
@@ -129,7 +133,7 @@ impl Swarm {
                 return;
             }
         }
-        let mut neighbours = self.neighbours(now, |quality| quality.presumed_gone(now));
+        let mut neighbours = self.neighbours(now, |quality| self.is_gone(now, quality));
         let away = |it: Duration| it >= self.settings.patience;
         let here = self.neighbours(now, |quality| quality.absent(now).is_some_and(away));
         let coverage = Coverage::of(here.iter().map(|it| (&it.arcs, it.weight)));
@@ -149,6 +153,12 @@ impl Swarm {
         if let Some(at) = sizing.next_look() {
             self.look_at = self.look_at.min(at.max(now + LOOK.0));
         }
+    }
+
+    /// Whether a peer was away for so long that others should take its place, even where there are enough
+    /// copies without it.
+    fn is_gone(&self, now: Time, quality: &Quality) -> bool {
+        quality.presumed_gone(now, self.settings.patience * GONE)
     }
 
     /// Who holds or fills what, as far as is known; those who are `gone` do not count.
@@ -201,7 +211,8 @@ impl Swarm {
         let mut dial = wanted.dial;
         if self.links.len() < LEAST_PEERS {
             for (peer, contact) in &mut self.contacts {
-                if self.links.contains_key(peer) || self.dialing.contains_key(peer) {
+                let dialed = self.links.contains_key(peer) || self.dialing.contains_key(peer);
+                if dialed || self.table.is_blocked(peer) {
                     continue;
                 }
                 if contact.next <= now {
@@ -242,6 +253,9 @@ impl Swarm {
     fn lacking_takers(&self, now: Time) -> Vec<NodeId> {
         let mut wanted = BTreeSet::new();
         let min = self.settings.copies.min();
+        let unsent = self.spread.unsent();
+        let step = unsent.len().div_ceil(REACH).max(1);
+        let unsent = unsent.step_by(step).map(|key| (key.location, 1));
         let waits = self.waits.values().flat_map(|(keys, copies, _)| {
             let step = keys.len().div_ceil(REACH).max(1);
             keys.iter().step_by(step).map(|key| (key.location, *copies))
@@ -251,7 +265,7 @@ impl Swarm {
             let middle = Location(arc.start().0.wrapping_add((arc.len() / 2) as u32));
             (middle, min)
         });
-        for (location, copies) in waits.chain(outside).take(4 * REACH) {
+        for (location, copies) in unsent.chain(waits).chain(outside).take(4 * REACH) {
             let takers = self.links.values().filter(|link| {
                 link.theirs.store.contains(location) || link.theirs.target.contains(location)
             });
@@ -337,7 +351,8 @@ impl Swarm {
         let held = self.table.iter().map(|known| {
             let link = self.links.get(&known.record.node);
             let store = link.map_or(&known.record.store, |link| &link.theirs.store);
-            (store, weight(now, &known.quality))
+            let gone = self.is_gone(now, &known.quality);
+            (store, if gone { 0.0 } else { known.quality.copy(now) })
         });
         let coverage = Coverage::of(held.chain([(&self.local.store, 1.0)]));
         let verified = self.links.values().filter_map(|link| link.same.as_ref());
@@ -354,11 +369,6 @@ impl Swarm {
             automatic: self.settings.fixed.is_none(),
         }
     }
-}
-
-/// What a peer's copy counts.
-fn weight(now: Time, quality: &Quality) -> f64 {
-    if quality.presumed_gone(now) { 0.0 } else { quality.copy(now) }
 }
 
 /// Some arcs, and so many times their length around a location.

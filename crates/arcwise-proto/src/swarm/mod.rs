@@ -9,6 +9,8 @@ mod fill;
 mod handover;
 mod look;
 mod lookup;
+mod nearby;
+mod outside;
 mod quality;
 mod random;
 mod receipts;
@@ -19,7 +21,7 @@ mod spread;
 mod table;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -27,6 +29,8 @@ pub use copies::{Copies, CopiesError, Coverage, Density, Level, Total, is_alien}
 pub use fill::{Fill, Next, Piece, PieceId};
 pub use handover::{Droppable, HandOver};
 pub use lookup::{Asked, Candidate, Goal, Lookup, Outcome as AskedOutcome, Step};
+pub use nearby::{announced, announcement};
+pub use outside::{Change, Outside};
 pub use quality::Quality;
 pub use receipts::{Progress, Receipts, WaitId};
 pub use record::{Address, MAX_RECORD_LIFE, PeerRecord, RecordError, SignedRecord};
@@ -212,6 +216,12 @@ impl Link {
             false => self.theirs.store.union(&self.theirs.target),
         }
     }
+
+    /// Whether what is new there may be pushed to it.
+    fn has_room_for(&self, location: Location) -> bool {
+        let theirs = &self.theirs;
+        !theirs.full && (theirs.store.contains(location) || theirs.target.contains(location))
+    }
 }
 
 /// A peer that one was told of, about which nothing else need be known.
@@ -315,7 +325,7 @@ impl Swarm {
             query: ArcSet::empty(),
             hand_over: HandOver::default(),
             fill: Fill::default(),
-            schedule: Schedule::new(settings.idle, random.next()),
+            schedule: Schedule::new(settings.idle, settings.push, random.next()),
             spread: Spread::new(random.next()),
             receipts: Receipts::default(),
             waits: BTreeMap::new(),
@@ -372,6 +382,13 @@ impl Swarm {
         }
     }
 
+    /// With these nodes nothing is to be had to do: they are neither dialled nor asked for anything, and
+    /// what they claim does not count. Who ends their connections is the driver.
+    pub fn set_blocked(&mut self, now: Time, blocked: BTreeSet<NodeId>) {
+        self.table.set_blocked(blocked);
+        self.look_soon(now);
+    }
+
     /// Which part of the ring the node is to hold; `None` where it finds that out itself. What is to be
     /// filled is told by [`Swarm::set_local`].
     pub fn set_fixed(&mut self, now: Time, fixed: Option<ArcSet>) {
@@ -421,18 +438,14 @@ impl Swarm {
             if self.outside.is_empty() || !self.outside.contains(key.location) {
                 self.set_outside(now, own.complement());
             }
-            for key in keys.iter().filter(|key| !own.contains(key.location)) {
-                self.hand_over.stored_outside(sequence, key.location);
-            }
+            let locations = keys.iter().map(|key| key.location);
+            let outside = locations.filter(|location| !own.contains(*location));
+            self.hand_over.stored_outside(now, sequence, outside);
             self.look_soon(now);
         }
         let links = &self.links;
         let takes = |peer: &NodeId, location| {
-            links.get(peer).is_some_and(|link| {
-                let theirs = &link.theirs;
-                !theirs.full
-                    && (theirs.store.contains(location) || theirs.target.contains(location))
-            })
+            links.get(peer).is_some_and(|link| link.has_room_for(location))
         };
         match arrival {
             Arrival::Fetched => self.spread.held(keys),
@@ -478,6 +491,7 @@ impl Swarm {
         let link = Link { theirs, dialed, told: 0, news_at: now, audit_at, same: None };
         self.links.insert(peer, link);
         self.acquainted.get_or_insert((now, false));
+        self.push_unsent(&peer);
         self.guard(peer);
         let waits: Vec<WaitId> = self.waits.keys().copied().collect();
         waits.into_iter().for_each(|wait| self.ask_for_receipts(wait, Some(peer)));
@@ -489,7 +503,15 @@ impl Swarm {
         let Some(link) = self.links.get_mut(peer) else { return };
         link.theirs = theirs;
         self.schedule.told(peer);
+        self.push_unsent(peer);
         self.look_soon(now);
+    }
+
+    /// Pushes to the peer what this node authored and too few took.
+    fn push_unsent(&mut self, peer: &NodeId) {
+        if let Some(link) = self.links.get(peer) {
+            self.spread.changed(peer, |location| link.has_room_for(location));
+        }
     }
 
     /// The connection has ended, or the peer has left the space. `broken`: not because one of both had
@@ -581,6 +603,9 @@ impl Swarm {
                 Ok(_) => {}
             }
             let Ok(record) = signed.read() else { continue };
+            if self.table.is_blocked(&record.node) {
+                continue;
+            }
             if record.node == self.us {
                 // Made before this node lost its memory: the next must count.
                 if signed.verify(&self.space).is_ok() && record.sequence > self.sequence {
@@ -711,7 +736,19 @@ impl Swarm {
 
     // ---- Spreading
 
-    /// What a peer has pushed: what of it was new, and what not.
+    /// A peer has pushed these, and they are about to be stored. Gives those that need not be: another push
+    /// has brought them, and they are being stored. [`Swarm::pushed`] and [`Swarm::stored`] are to be told
+    /// what becomes of the others, or [`Swarm::not_stored`].
+    pub fn arrived(&mut self, now: Time, from: NodeId, keys: &[AspectKey]) -> Vec<AspectKey> {
+        self.spread.arrived(now, from, keys)
+    }
+
+    /// What a peer has pushed could not be stored.
+    pub fn not_stored(&mut self, from: &NodeId) {
+        self.spread.not_stored(from);
+    }
+
+    /// What a peer has pushed is durable: what of it was new, and what not.
     pub fn pushed(&mut self, from: NodeId, new: &[AspectKey], again: &[AspectKey]) {
         self.spread.pushed(&from, new, again);
     }

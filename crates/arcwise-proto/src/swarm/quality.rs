@@ -45,9 +45,11 @@ const MAX_FAULTS: f64 = 32.0;
 /// an aspect may expire while it is asked for; less than two, so that two within some hours do.
 const FAILED_AUDITS: f64 = 1.5;
 
-/// A peer is presumed gone for good after so long, and so many attempts in that time. Guesses: longer
-/// than a restart or a change of networks takes, and more than one attempt can be unlucky.
-const GONE: (Duration, u32) = (Duration::from_secs(600), 3);
+/// A peer is presumed gone for good only after so many attempts. A guess: more than one can be unlucky.
+const GONE: u32 = 3;
+
+/// Who is away for so long is of no use. A guess.
+const USELESS: Duration = Duration::from_secs(600);
 
 /// The longest round trip that is told apart.
 const MAX_ROUND_TRIP: Duration = Duration::from_secs(60);
@@ -199,10 +201,11 @@ impl Quality {
         }
     }
 
-    /// Whether it was away for so long that others should take its place.
-    pub fn presumed_gone(&self, now: Time) -> bool {
+    /// Whether it was away for so long, and could not be reached several times, that it counts as gone
+    /// for good.
+    pub fn presumed_gone(&self, now: Time, after: Duration) -> bool {
         match self.standing {
-            Standing::Away { since, attempts } => now.since(since) >= GONE.0 && attempts >= GONE.1,
+            Standing::Away { since, attempts } => now.since(since) >= after && attempts >= GONE,
             _ => false,
         }
     }
@@ -225,7 +228,8 @@ impl Quality {
     pub fn score(&self, now: Time) -> f64 {
         let round_trip = self.round_trip().unwrap_or(SLOW).as_secs_f64();
         let quick = SLOW.as_secs_f64() / (SLOW.as_secs_f64() + round_trip);
-        let good = if self.presumed_gone(now) { 0.0 } else { quick * self.availability(now) };
+        let good =
+            if self.presumed_gone(now, USELESS) { 0.0 } else { quick * self.availability(now) };
         if self.trusted(now) { good } else { good - 2.0 }
     }
 
@@ -348,7 +352,7 @@ mod tests {
         assert!(close(quality.availability(at(11 * HOUR)), soon));
         assert_eq!(quality.absent(at(11 * HOUR)), Some(Duration::from_secs(HOUR)));
         // Lost, and never tried: no reason to presume the worst.
-        assert!(!quality.presumed_gone(at(11 * HOUR)));
+        assert!(!quality.presumed_gone(at(11 * HOUR), USELESS));
     }
 
     #[test]
@@ -359,11 +363,11 @@ mod tests {
         for second in [1001, 1002, 1004] {
             quality.down(at(second));
         }
-        assert!(!quality.presumed_gone(at(1599)));
-        assert!(quality.presumed_gone(at(1600)));
+        assert!(!quality.presumed_gone(at(1599), USELESS));
+        assert!(quality.presumed_gone(at(1600), USELESS));
         assert_eq!(quality.score(at(1600)), 0.0);
         quality.up(at(1700));
-        assert!(!quality.presumed_gone(at(5000)));
+        assert!(!quality.presumed_gone(at(5000), USELESS));
         assert_eq!(quality.absent(at(5000)), None);
     }
 

@@ -13,15 +13,16 @@ use crate::{id::NodeId, time::Time};
 /// then. A guess.
 const STILL: Duration = Duration::from_millis(300);
 
-/// And not longer than this, where storing goes on. A guess.
-const STIRRING: Duration = Duration::from_secs(2);
+/// And not longer than this, where storing goes on: without pushes, and with them, since what is on its
+/// way then would come twice. Guesses.
+const STIRRING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
-/// How many peers are probed so soon; what they lack, they tell to others. The rest follows within
-/// [`LATER`]. A guess.
+/// How many peers are probed so soon; what they lack, they tell to others. The rest follows by and by.
+/// A guess.
 const SOON: usize = 3;
 
-/// See [`SOON`]. A guess.
-const LATER: Duration = Duration::from_secs(10);
+/// The rest, so many times as long after [`STIRRING`]. A guess.
+const LATER: u32 = 3;
 
 /// The wait after the first probe that found no difference; doubled with each. A guess.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
@@ -100,14 +101,18 @@ enum Doing {
 pub struct Schedule {
     peers: BTreeMap<NodeId, Pace>,
     longest: Duration,
+    stirring: Duration,
     random: Random,
     wake_at: Option<Time>,
 }
 
 impl Schedule {
-    /// `longest` is the wait between probes while nothing happens.
-    pub fn new(longest: Duration, seed: u64) -> Self {
-        Self { peers: BTreeMap::new(), longest, random: Random::new(seed), wake_at: None }
+    /// `longest` is the wait between probes while nothing happens; `pushed` says whether peers push what
+    /// is new, too.
+    pub fn new(longest: Duration, pushed: bool, seed: u64) -> Self {
+        let stirring = if pushed { STIRRING.1 } else { STIRRING.0 };
+        let random = Random::new(seed);
+        Self { peers: BTreeMap::new(), longest, stirring, random, wake_at: None }
     }
 
     /// A connection stands. Both sides would find the same, so only who dialled begins.
@@ -133,14 +138,15 @@ impl Schedule {
     pub fn changed(&mut self, now: Time, peers: &[NodeId]) {
         // Another few each time: the order of ids must not decide who always comes first.
         let first = self.random.below(peers.len().max(1));
+        let later = self.stirring * LATER;
         for (i, peer) in peers.iter().cycle().skip(first).take(peers.len()).enumerate() {
             let soon = i < SOON;
-            let wait = self.random.around(if soon { STILL } else { LATER / 2 });
+            let wait = self.random.around(if soon { STILL } else { later / 2 });
             let Some(pace) = self.peers.get_mut(peer) else { continue };
             pace.settled = false;
             pace.wait = FIRST_WAIT.min(self.longest);
             if soon {
-                let by = *pace.probe_by.get_or_insert(now + STIRRING);
+                let by = *pace.probe_by.get_or_insert(now + self.stirring);
                 pace.probe = by.min(now + wait);
             } else {
                 pace.probe = pace.probe.min(now + wait);
@@ -314,7 +320,7 @@ mod tests {
 
     #[test]
     fn who_dialled_compares_at_once_and_probes_become_rare() {
-        let mut schedule = Schedule::new(IDLE, 1);
+        let mut schedule = Schedule::new(IDLE, false, 1);
         schedule.met(at(0), peer(1), true);
         let all = run(&mut schedule, at(0), at(86_400_000), true);
         assert_eq!(all[0], (at(0), Due::Compare(peer(1))));
@@ -325,13 +331,13 @@ mod tests {
 
     #[test]
     fn a_change_is_probed_within_a_second_at_a_few_peers_and_soon_at_all() {
-        let mut schedule = Schedule::new(IDLE, 2);
+        let mut schedule = Schedule::new(IDLE, false, 2);
         let peers: Vec<NodeId> = (1..=20).map(peer).collect();
         peers.iter().for_each(|peer| schedule.met(at(0), *peer, false));
         run(&mut schedule, at(0), at(3_600_000), true);
         let start = at(3_600_000);
         schedule.changed(start, &peers);
-        let all = run(&mut schedule, start, start + LATER, true);
+        let all = run(&mut schedule, start, start + STIRRING.0 * LATER, true);
         let soon = all.iter().filter(|(at, _)| *at <= start + Duration::from_secs(1)).count();
         assert!((SOON..SOON + 4).contains(&soon), "{soon}");
         for peer in &peers {
@@ -341,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_probe_comes_although_storing_goes_on() {
-        let mut schedule = Schedule::new(IDLE, 3);
+        let mut schedule = Schedule::new(IDLE, false, 3);
         schedule.met(at(0), peer(1), false);
         let mut first = None;
         for n in 0..100 {
@@ -349,12 +355,12 @@ mod tests {
             schedule.changed(now, &[peer(1)]);
             first = first.or(schedule.next(now, none).map(|_| now));
         }
-        assert!(first.unwrap() <= at(0) + STIRRING);
+        assert!(first.unwrap() <= at(0) + STIRRING.0);
     }
 
     #[test]
     fn few_sessions_at_a_time_and_every_peer_gets_its_turn() {
-        let mut schedule = Schedule::new(IDLE, 4);
+        let mut schedule = Schedule::new(IDLE, false, 4);
         let peers: Vec<NodeId> = (0..100).map(peer).collect();
         peers.iter().for_each(|peer| schedule.met(at(0), *peer, true));
         let (mut running, mut seen) = (Vec::new(), Vec::new());
@@ -375,7 +381,7 @@ mod tests {
 
     #[test]
     fn after_failures_it_waits_longer_whatever_the_peer_says() {
-        let mut schedule = Schedule::new(IDLE, 5);
+        let mut schedule = Schedule::new(IDLE, false, 5);
         schedule.met(at(0), peer(1), true);
         let mut times = Vec::new();
         let mut now = at(0);
@@ -395,7 +401,7 @@ mod tests {
 
     #[test]
     fn where_one_has_no_room_nothing_is_done_until_something_changes() {
-        let mut schedule = Schedule::new(IDLE, 6);
+        let mut schedule = Schedule::new(IDLE, false, 6);
         schedule.met(at(0), peer(1), true);
         let Some(Due::Compare(_)) = schedule.next(at(0), none) else { panic!() };
         let outcome = Outcome::InSync { moved: false, one_sided: true };
@@ -408,7 +414,7 @@ mod tests {
 
     #[test]
     fn filling_goes_before_comparing_and_who_fills_from_here_is_left_alone() {
-        let mut schedule = Schedule::new(IDLE, 7);
+        let mut schedule = Schedule::new(IDLE, false, 7);
         schedule.met(at(0), peer(1), true);
         schedule.met(at(0), peer(2), true);
         let filling = |it: &NodeId| match *it == peer(1) {

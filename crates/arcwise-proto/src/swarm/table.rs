@@ -179,6 +179,8 @@ pub struct Table {
     strangers: BTreeMap<NodeId, (Link, Quality)>,
     /// When what a peer has cost is forgotten: see [`CHECK`].
     buckets: BTreeMap<NodeId, Time>,
+    /// Of whom nothing is remembered.
+    blocked: BTreeSet<NodeId>,
 }
 
 impl Table {
@@ -195,7 +197,21 @@ impl Table {
             slots: Vec::new(),
             strangers: BTreeMap::new(),
             buckets: BTreeMap::new(),
+            blocked: BTreeSet::new(),
         }
+    }
+
+    /// Of these nothing is remembered from now on.
+    pub fn set_blocked(&mut self, blocked: BTreeSet<NodeId>) {
+        for node in &blocked {
+            self.forget(node);
+        }
+        self.blocked = blocked;
+    }
+
+    /// Whether nothing is to be remembered of a peer.
+    pub fn is_blocked(&self, node: &NodeId) -> bool {
+        self.blocked.contains(node)
     }
 
     /// All who touch these arcs are remembered from now on, and few others.
@@ -421,6 +437,7 @@ impl Table {
     /// Whether a record, if it is true, is of use.
     fn is_newer(&self, now: Time, record: &PeerRecord) -> bool {
         record.node != self.us
+            && !self.is_blocked(&record.node)
             && record.expires > now
             && record.expires <= now + MAX_RECORD_LIFE
             && self

@@ -1,15 +1,19 @@
 //! The messages of the control stream.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use bytes::Bytes;
 
-use super::{Wire, WireError, field, parts, pb};
+use super::{
+    Wire, WireError, field, parts, pb,
+    peers::{address, raw_address},
+};
 use crate::{
     limits::{MAX_SPACES, MAX_TEXT, PAGE_KEYS},
     reconcile::fingerprint::Check,
     ring::ArcSet,
     session::Digest,
+    swarm::Address,
     time::Time,
 };
 
@@ -39,6 +43,8 @@ pub struct Hello {
     pub agent: String,
     /// One for each space, and some that are random.
     pub tags: Vec<Tag>,
+    /// From where the sender sees the receiver's packets come; `None` where it does not know.
+    pub seen_at: Option<SocketAddr>,
 }
 
 impl Wire for Hello {
@@ -68,6 +74,7 @@ impl Wire for Hello {
             clock: Time::from_micros(raw.clock),
             agent: parts::printable(&raw.agent),
             tags: raw.tags.iter().map(|t| parts::array("tags", t)).collect::<Result<_, _>>()?,
+            seen_at: raw.seen_at.map(seen_at).transpose()?,
         })
     }
 
@@ -80,7 +87,15 @@ impl Wire for Hello {
             clock: self.clock.as_micros(),
             agent: parts::cut(&self.agent),
             tags: self.tags.iter().map(|tag| Bytes::copy_from_slice(tag)).collect(),
+            seen_at: self.seen_at.map(|at| raw_address(&Address::Ip(at))),
         }
+    }
+}
+
+fn seen_at(raw: pb::Address) -> Result<SocketAddr, WireError> {
+    match address(raw)? {
+        Address::Ip(at) => Ok(at),
+        Address::Relay(_) => Err(field("seen_at", "is a relay, and no address")),
     }
 }
 

@@ -142,7 +142,7 @@ pub(crate) fn decode_record(bytes: &Bytes) -> Result<PeerRecord, WireError> {
     })
 }
 
-fn address(raw: pb::Address) -> Result<Address, WireError> {
+pub(super) fn address(raw: pb::Address) -> Result<Address, WireError> {
     if !raw.relay.is_empty() {
         if raw.relay.len() > MAX_TEXT || raw.relay.chars().any(char::is_control) {
             return Err(field("relay", "is longer than 256 bytes, or has control characters"));
@@ -157,7 +157,7 @@ fn address(raw: pb::Address) -> Result<Address, WireError> {
     Ok(Address::Ip(SocketAddr::new(ip, port)))
 }
 
-fn raw_address(address: &Address) -> pb::Address {
+pub(super) fn raw_address(address: &Address) -> pb::Address {
     match address {
         Address::Relay(url) => pb::Address { relay: url.clone(), ..pb::Address::default() },
         Address::Ip(address) => {

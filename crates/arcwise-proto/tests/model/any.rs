@@ -85,10 +85,12 @@ fn any_text() -> impl Strategy<Value = String> {
 
 fn hello() -> impl Strategy<Value = Message> {
     let numbers = (0..3u32, any::<u32>(), any::<u64>(), PAGE_KEYS as u32..);
-    (numbers, any_time(), any_text(), vec(any_tag(), 0..10)).prop_map(
-        |((version_min, more, capabilities, max_wants), clock, agent, tags)| {
+    let seen_at = option::of(any::<([u8; 4], u16)>().prop_map(Into::into));
+    (numbers, any_time(), any_text(), vec(any_tag(), 0..10), seen_at).prop_map(
+        |((version_min, more, capabilities, max_wants), clock, agent, tags, seen_at)| {
             let version_max = version_min.saturating_add(more);
-            Hello { version_min, version_max, capabilities, max_wants, clock, agent, tags }.into()
+            Hello { version_min, version_max, capabilities, max_wants, clock, agent, tags, seen_at }
+                .into()
         },
     )
 }

@@ -270,7 +270,8 @@ impl ControlEnd {
         spaces: Vec<LocalSpace>,
     ) -> Self {
         let binding = Binding::new(secret, dialer);
-        let control = Control::new(Time::ZERO, binding, agent, [u8::from(dialer); 32], spaces);
+        let control =
+            Control::new(Time::ZERO, binding, agent, [u8::from(dialer); 32], None, spaces);
         let mut this = Self { control, outbox: VecDeque::new(), told: VecDeque::new() };
         this.collect();
         this

@@ -203,6 +203,8 @@ fn broken() -> Vec<(&'static str, Kind, Raw)> {
         ("too few wants", Kind::Hello, raw().varint(4, PAGE_KEYS as u64 - 1)),
         ("a long agent", Kind::Hello, raw_hello().bytes(6, &[b'x'; 257])),
         ("too many tags", Kind::Hello, raw_hello().repeat(1025, |raw| raw.bytes(7, b""))),
+        ("seen at a relay", Kind::Hello, raw_hello().message(8, raw().bytes(3, b"https://r./"))),
+        ("seen at no address", Kind::Hello, raw_hello().message(8, raw().varint(2, 1))),
         ("a short tag", Kind::Hello, raw_hello().bytes(7, &[1; 15])),
         ("a handshake for number 0", Kind::Handshake, {
             let all = [3, 4, 5].into_iter();

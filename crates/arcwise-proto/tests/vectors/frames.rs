@@ -8,7 +8,7 @@ use arcwise_proto::{
     reconcile::{exchange::Packet, fingerprint::Check},
     ring::{ArcSet, RingArc},
     session::{Digest, Flow, Position},
-    swarm::SignedRecord,
+    swarm::{Address, SignedRecord},
     wire::{
         Announce, ArcRequest, ArcResponse, AspectBroadcast, AspectDataRequest, AspectDataResponse,
         Audit, AuditProof, Body, Direct, ErrorCode, ErrorMessage, FindPeers, Graft, Handshake,
@@ -93,15 +93,19 @@ fn encodings(aspects: &[Aspect]) -> Json {
 /// The fields as the schema names them; what is absent is left out.
 pub(crate) fn fields(message: &Message) -> String {
     let fields = Object(match message {
-        Message::Hello(m) => vec![
-            ("version_min", Number(m.version_min.into())),
-            ("version_max", Number(m.version_max.into())),
-            ("capabilities", Number(m.capabilities)),
-            ("max_wants", Number(m.max_wants.into())),
-            ("clock", Number(m.clock.as_micros())),
-            ("agent", Text(m.agent.clone())),
-            ("tags", all_bytes(&m.tags)),
-        ],
+        Message::Hello(m) => {
+            let mut hello = vec![
+                ("version_min", Number(m.version_min.into())),
+                ("version_max", Number(m.version_max.into())),
+                ("capabilities", Number(m.capabilities)),
+                ("max_wants", Number(m.max_wants.into())),
+                ("clock", Number(m.clock.as_micros())),
+                ("agent", Text(m.agent.clone())),
+                ("tags", all_bytes(&m.tags)),
+            ];
+            hello.extend(m.seen_at.map(|at| ("seen_at", records::address(&Address::Ip(at)))));
+            hello
+        }
         Message::Handshake(m) => vec![
             ("tag", bytes(&m.tag)),
             ("space", Number(m.space.into())),
@@ -237,6 +241,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         clock: Time::from_micros(1_700_000_000_000_000),
         agent: "arcwise/0.1.0".to_owned(),
         tags,
+        seen_at: None,
     };
     let handshake = |store: ArcSet, target, query| Handshake {
         tag: [0x77; 16],
@@ -298,6 +303,11 @@ fn messages() -> Vec<(&'static str, Message)> {
     let audited = unsigned(1, 2, b"hello");
     vec![
         ("hello", hello(vec![[0x11; 16], [0x22; 16]]).into()),
+        (
+            "hello that says where the other is",
+            Hello { seen_at: Some(([192, 0, 2, 7], 4433).into()), ..hello(vec![[0x11; 16]]) }
+                .into(),
+        ),
         ("hello without tags", Hello { agent: String::new(), ..hello(vec![]) }.into()),
         ("handshake of a full node", handshake(full.clone(), full.clone(), full.clone()).into()),
         ("handshake of a newcomer", handshake(empty.clone(), full.clone(), empty.clone()).into()),

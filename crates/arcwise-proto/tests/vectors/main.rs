@@ -14,7 +14,10 @@ use std::collections::BTreeSet;
 
 use arcwise_proto::{
     Aspect, AspectError, AuthorKey, EntryAddress, Location, NodeId, SpaceId, Time,
-    limits::MAX_ASPECT_DATA, session::Binding, wire::Kind,
+    limits::MAX_ASPECT_DATA,
+    session::Binding,
+    swarm::{announced, announcement},
+    wire::Kind,
 };
 use bytes::Bytes;
 use model::settle;
@@ -317,6 +320,35 @@ fn tags() {
         file.record(name, &values);
     }
     file.settle("tags.txt");
+}
+
+#[test]
+fn announcements_on_a_local_network() {
+    let mut file = File::new(
+        "What a node that is in one space announces on the local network: `text`, in which one of the eight\n\
+         tags is the space's, and the others are random.",
+    );
+    for (name, space, node) in [
+        ("zeros", [0; 32], [0; 32]),
+        ("a space", SPACE.0, scattered(3)),
+        ("the same by another node", SPACE.0, scattered(4)),
+    ] {
+        let (space, node) = (SpaceId(space), NodeId(node));
+        let text = |seed: u8| announcement(&node, &[space], &[seed; 32]);
+        let (text, padded_otherwise) = (text(7), text(8));
+        assert_eq!(announced(&node, &text, &[space]), [space]);
+        let tags = |text: &str| text.as_bytes().as_chunks::<8>().0.to_vec();
+        let both = tags(&text).into_iter().find(|tag| tags(&padded_otherwise).contains(tag));
+        let tag = String::from_utf8(both.unwrap().to_vec()).unwrap();
+        let values = [
+            ("space", hex(space.as_bytes())),
+            ("node", hex(node.as_bytes())),
+            ("tag", tag),
+            ("text", text),
+        ];
+        file.record(name, &values);
+    }
+    file.settle("local-network.txt");
 }
 
 #[test]

@@ -64,20 +64,21 @@ pub(crate) fn plain() -> SignedRecord {
     something().sign(&key(), &SPACE)
 }
 
+pub(crate) fn address(address: &Address) -> Json {
+    Object(match address {
+        Address::Relay(url) => vec![("relay", Text(url.clone()))],
+        Address::Ip(at) => {
+            let ip = match at.ip() {
+                std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
+                std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
+            };
+            vec![("ip", bytes(&ip)), ("port", Number(at.port().into()))]
+        }
+    })
+}
+
 /// The fields as the schema names them.
 fn fields(record: &PeerRecord) -> String {
-    let address = |address: &Address| {
-        Object(match address {
-            Address::Relay(url) => vec![("relay", Text(url.clone()))],
-            Address::Ip(at) => {
-                let ip = match at.ip() {
-                    std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
-                    std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
-                };
-                vec![("ip", bytes(&ip)), ("port", Number(at.port().into()))]
-            }
-        })
-    };
     let fields: Json = Object(vec![
         ("node", bytes(record.node.as_bytes())),
         ("sequence", Number(record.sequence)),

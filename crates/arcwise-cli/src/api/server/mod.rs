@@ -124,6 +124,7 @@ fn router(daemon: Daemon) -> Router {
         .route("/v1/why", get(copies::why))
         .route("/v1/replicated", post(copies::replicated))
         .route("/v1/peers", get(peers::peers))
+        .route("/v1/block", post(peers::block))
         .route("/v1/probe", post(peers::probe))
         .route("/v1/sync", post(peers::sync))
         .route("/v1/check", post(status::check))

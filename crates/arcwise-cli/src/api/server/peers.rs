@@ -1,6 +1,6 @@
 //! The peers, and comparing with them.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use arcwise::{Node, NodeId, RelayUrl, SyncOptions, Time, TriedAddress};
 use axum::{Json, extract::State, http::Uri, response::Response};
@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 
 use super::{Answer, Body, Daemon, MIN_PREFIX, parsed, query, spaces::select, stream::lines};
 use crate::api::{
-    Code, Error, Failure, LastSync, Outcome, Peer, PeerSpace, Peers, Ping, Probe, Quality, Sync,
-    Synced, Tried, Unreachable, millis,
+    Block, Blocked, Code, Error, Failure, Known, LastSync, Outcome, Peer, PeerSpace, Peers, Ping,
+    Probe, Quality, Sync, Synced, Tried, Unreachable, millis,
 };
 
 pub(super) async fn peers(State(daemon): State<Daemon>, uri: Uri) -> Answer<Peers> {
@@ -88,7 +88,54 @@ pub(super) fn told_peers(node: &Node) -> Peers {
                 failure: peer.failure.as_ref().map(ToString::to_string),
             })
             .collect(),
+        blocked: status.blocked.into_iter().map(|id| Known { id }).collect(),
     }
+}
+
+/// Blocks a peer, or takes that back.
+pub(super) async fn block(State(daemon): State<Daemon>, body: Body) -> Answer<Blocked> {
+    let Block { peer, block } = parsed(body)?;
+    let node = daemon.node()?;
+    let id = match peer.parse() {
+        Ok(id) => id,
+        Err(_) => {
+            let (prefix, status) = (prefix(&peer)?, node.status());
+            let known = status.peers.iter().map(|peer| peer.id);
+            let known = known.chain(status.unreachable.iter().map(|peer| peer.id));
+            let known = known.chain(status.blocked.iter().copied());
+            let found: BTreeSet<NodeId> =
+                known.filter(|id| id.to_string().starts_with(&prefix)).collect();
+            match (found.len(), found.first()) {
+                (1, Some(id)) => *id,
+                (0, _) => return Err(unknown(&peer)),
+                _ => return Err(ambiguous(&peer)),
+            }
+        }
+    };
+    let changed = match block {
+        true => node.block(id).await?,
+        false => node.unblock(id).await?,
+    };
+    Ok(Json(Blocked { id, changed }))
+}
+
+/// What the id of a peer may begin with, as a person has said it.
+fn prefix(wanted: &str) -> Result<String, Error> {
+    let prefix = wanted.to_ascii_lowercase();
+    if prefix.len() < MIN_PREFIX || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let text = format!("“{wanted}” is no id: give at least its first {MIN_PREFIX} digits");
+        return Err(Error::bad_request(text));
+    }
+    Ok(prefix)
+}
+
+fn unknown(wanted: &str) -> Error {
+    let text = format!("no peer {wanted} is known; see: arcwise peers");
+    Error::new(Code::NotFound, text)
+}
+
+fn ambiguous(wanted: &str) -> Error {
+    Error::bad_request(format!("{wanted} is more than one peer; give more digits"))
 }
 
 pub(super) async fn sync(State(daemon): State<Daemon>, body: Body) -> Result<Response, Error> {
@@ -149,11 +196,7 @@ fn partners(
             false => Ok(sharing),
         };
     };
-    let prefix = wanted.to_ascii_lowercase();
-    if prefix.len() < MIN_PREFIX || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
-        let text = format!("“{wanted}” is no id: give at least its first {MIN_PREFIX} digits");
-        return Err(Error::bad_request(text));
-    }
+    let prefix = prefix(wanted)?;
     let means = |id: &NodeId| id.to_string().starts_with(&prefix);
     let found: Vec<NodeId> = sharing.into_iter().filter(means).collect();
     match found.len() {
@@ -164,11 +207,8 @@ fn partners(
         0 if status.unreachable.iter().any(|peer| means(&peer.id)) => {
             not_connected(format!("the peer {wanted} is not connected; it is dialled by itself"))
         }
-        0 => {
-            let text = format!("no peer {wanted} is known; see: arcwise peers");
-            Err(Error::new(Code::NotFound, text))
-        }
+        0 => Err(unknown(wanted)),
         1 => Ok(found),
-        _ => Err(Error::bad_request(format!("{wanted} is more than one peer; give more digits"))),
+        _ => Err(ambiguous(wanted)),
     }
 }
