@@ -179,8 +179,8 @@ fn report(node: &Node, start: Instant, memory_before: u64, cpu: f64) -> anyhow::
     let space = status.spaces.first().context("a space")?;
     say(Measured {
         seconds,
-        sent_bytes: status.peers.iter().map(|peer| peer.sent_bytes).sum(),
-        received_bytes: status.peers.iter().map(|peer| peer.received_bytes).sum(),
+        sent_bytes: status.peers.iter().map(|peer| peer.traffic.total().sent).sum(),
+        received_bytes: status.peers.iter().map(|peer| peer.traffic.total().received).sum(),
         peak_memory: machine::peak_memory().unwrap_or(0),
         memory_before,
         cpu_seconds: machine::cpu_seconds().unwrap_or(0.0) - cpu,

@@ -145,7 +145,7 @@ async fn side(args: &Args) -> anyhow::Result<()> {
             compared_bytes: comparison.sent + comparison.received,
             bound: comparison.bound(),
             computing_ms: report.computing.as_secs_f64() * 1e3,
-            udp_bytes: status.peers.iter().map(|p| p.sent_bytes + p.received_bytes).sum(),
+            udp_bytes: status.peers.iter().map(|p| p.traffic.total().both()).sum(),
             aspect_bytes: report.fetched_bytes + report.sent_bytes,
             stored: status.spaces.first().context("a space")?.stats.count,
         })?;

@@ -156,7 +156,7 @@ async fn join(args: &Args) -> anyhow::Result<()> {
         }
     }
     let seconds = start.elapsed().as_secs_f64();
-    let received_bytes = node.peers().iter().map(|peer| peer.received_bytes).sum();
+    let received_bytes = node.peers().iter().map(|peer| peer.traffic.total().received).sum();
     let peak_memory = machine::peak_memory().unwrap_or(0);
     node.shutdown().await;
     drop((space, node));

@@ -5,6 +5,7 @@ mod data;
 mod difference;
 mod fill;
 mod get;
+mod idle;
 mod large;
 mod machine;
 mod network;
@@ -33,6 +34,8 @@ enum Command {
     Fill(fill::Args),
     /// Two processes and large aspects, beside a bare stream of iroh with the same bytes.
     Large(large::Args),
+    /// Two connected nodes that hold the same and have nothing to do.
+    Idle(idle::Args),
     /// Many nodes in one process: a network that grows, spreads, loses nodes and is cut in two.
     Network(network::Args),
     /// Two sets in memory, and what it takes to find out how they differ.
@@ -49,6 +52,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Get(args) => get::run(args).await,
         Command::Fill(args) => fill::run(args).await,
         Command::Large(args) => large::run(args).await,
+        Command::Idle(args) => idle::run(args).await,
         Command::Network(args) => tokio::task::block_in_place(|| network::run(&args)),
         Command::Reconcile(args) => reconcile::run(&args),
     }

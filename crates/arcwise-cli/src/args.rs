@@ -67,6 +67,23 @@ pub(crate) enum Command {
     Stop,
     /// How the node stands: connected? in sync? how many copies are there?
     Status,
+    /// Show or set how many bytes a second the node may send and receive, over all its connections
+    ///
+    /// Files, lists and summaries wait then, and the peers take turns; what is small does not wait. It stays
+    /// set when the daemon starts again. QUIC adds some percent to it.
+    #[command(after_help = "\
+Examples:
+  arcwise bandwidth                     show it
+  arcwise bandwidth --up 2MiB --down 10MiB
+  arcwise bandwidth --up none")]
+    Bandwidth {
+        /// Bytes a second, at least 64KiB, or `none`; left out, it stays as it is
+        #[arg(long, value_name = "SIZE", value_parser = size_or_none)]
+        up: Option<Size>,
+        /// Bytes a second, at least 64KiB, or `none`; left out, it stays as it is
+        #[arg(long, value_name = "SIZE", value_parser = size_or_none)]
+        down: Option<Size>,
+    },
     /// Watch how the spaces stand: prints a line whenever something changes, until Ctrl-C
     ///
     /// With --json it prints all that `status --json` says of a space.
@@ -159,6 +176,13 @@ pub(crate) struct Serve {
     /// The most that all spaces may hold together, such as 10GiB [default: any]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) limit: Option<u64>,
+    /// The most bytes a second to send, such as 2MiB. With this or --max-down, what `arcwise bandwidth` has
+    /// set does not count in this run
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_up: Option<u64>,
+    /// The most bytes a second to receive
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_down: Option<u64>,
 }
 
 #[derive(clap::Subcommand, Debug)]

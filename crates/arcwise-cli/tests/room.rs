@@ -5,7 +5,11 @@ mod common;
 use common::{Home, noise, until};
 
 fn status(home: &Home) -> serde_json::Value {
-    home.run(["status", "--json"]).json()["spaces"][0].clone()
+    whole(home)["spaces"][0].clone()
+}
+
+fn whole(home: &Home) -> serde_json::Value {
+    home.run(["status", "--json"]).json()
 }
 
 #[test]
@@ -72,4 +76,39 @@ fn what_is_dropped_or_deleted_gives_the_disk_back() {
     assert!(told.contains("The store took"), "{told}");
     assert_eq!(home.run(["store", "stats", "--json"]).json()["aspects"], 0);
     assert_eq!(home.run(["store", "check", "--json"]).json()["sound"], true);
+}
+
+#[test]
+fn bandwidth_is_set_and_kept_and_traffic_is_told() {
+    let (alice, bob) = (Home::new(), Home::new());
+    let daemon = alice.serve();
+    assert!(alice.run(["bandwidth"]).ok().contains("up as fast as it goes"));
+    let told = alice.run(["bandwidth", "--up", "1MiB", "--down", "2MiB", "--json"]).json();
+    assert_eq!((&told["up"], &told["down"]), (&(1 << 20).into(), &(2 << 20).into()));
+    // What is left out stays.
+    let told = alice.run(["bandwidth", "--up", "none"]).ok();
+    assert_eq!(told.trim_end(), "up as fast as it goes, down at most 2.00 MiB/s");
+    alice.run(["bandwidth", "--up", "1KiB"]).fails(2, &["1024 bytes a second are too few"]);
+    drop(daemon);
+    let daemon = alice.serve();
+    assert_eq!(whole(&alice)["bandwidth"]["down"], 2 << 20);
+    drop(daemon);
+    let _daemon = alice.serve_with(["--max-up", "3MiB"]);
+    assert_eq!(whole(&alice)["bandwidth"], serde_json::json!({ "up": 3 << 20, "down": null }));
+
+    let _bobs = bob.serve();
+    alice.run(["space", "create", "notes"]).ok();
+    let file = alice.path("file");
+    std::fs::write(&file, noise(1, 100_000)).unwrap();
+    alice.put(&file);
+    bob.run(["join", alice.run(["ticket"]).ok().trim_end(), "--wait"]).ok();
+    let told = whole(&bob);
+    let fetched = told["traffic"]["fetching"]["received"].as_u64().unwrap();
+    assert!(fetched > 100_000, "{told}");
+    assert_eq!(told["peers"][0]["traffic"]["fetching"]["received"], fetched);
+    let told = bob.run(["status"]).ok();
+    for words in ["traffic     since the start", "\n  fetching", "\n  transport", "\n  in all"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert!(bob.run(["peers"]).ok().contains("fetching "));
 }

@@ -54,8 +54,17 @@ impl Push {
 /// What waits to be pushed to one peer.
 #[derive(Default)]
 pub(crate) struct PushQueue {
-    waiting: Mutex<(VecDeque<(SpaceId, Push)>, usize)>,
+    waiting: Mutex<Waiting>,
     filled: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// Goes first: it is small, and says nothing of what waits beside it.
+    urgent: VecDeque<(SpaceId, Push)>,
+    /// Aspects and announcements, in their order: who hears of an aspect before it comes asks for it.
+    others: VecDeque<(SpaceId, Push)>,
+    size: usize,
 }
 
 impl PushQueue {
@@ -63,11 +72,16 @@ impl PushQueue {
     pub(crate) fn push(&self, space: SpaceId, push: Push) -> bool {
         let mut waiting = lock(&self.waiting);
         let size = push.size();
-        if waiting.1 + size > MAX_QUEUED {
+        if waiting.size + size > MAX_QUEUED {
             return false;
         }
-        waiting.1 += size;
-        waiting.0.push_back((space, push));
+        waiting.size += size;
+        match push {
+            Push::Aspect(_) | Push::Announce { .. } => waiting.others.push_back((space, push)),
+            Push::Graft(_) | Push::Prune(_) | Push::Receipt(_) => {
+                waiting.urgent.push_back((space, push));
+            }
+        }
         drop(waiting);
         self.filled.notify_one();
         true
@@ -79,10 +93,10 @@ impl PushQueue {
         loop {
             {
                 let mut waiting = lock(&self.waiting);
-                let (queue, queued) = &mut *waiting;
-                if let Some((space, first)) = queue.pop_front() {
-                    *queued -= first.size();
-                    return (space, Self::message(space, first, queue, queued));
+                let Waiting { urgent, others, size } = &mut *waiting;
+                if let Some((space, first)) = urgent.pop_front().or_else(|| others.pop_front()) {
+                    *size -= first.size();
+                    return (space, Self::message(space, first, others, size));
                 }
             }
             self.filled.notified().await;
@@ -311,4 +325,36 @@ fn believable(
         }
     });
     aspects
+}
+
+#[cfg(test)]
+mod tests {
+    use arcwise_proto::{EntryAddress, Time};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_urgent_goes_first_and_the_rest_in_order() {
+        let (queue, space) = (PushQueue::default(), SpaceId([1; 32]));
+        let aspect = |n| Aspect::new(EntryAddress([n; 32]), 1, Time::ZERO, b"x").unwrap();
+        let announce = Push::Announce { keys: vec![aspect(1).key()], receipt: true };
+        for push in [
+            Push::Aspect(aspect(1)),
+            Push::Aspect(aspect(2)),
+            announce,
+            Push::Receipt(vec![aspect(3).key()]),
+            Push::Aspect(aspect(4)),
+        ] {
+            assert!(queue.push(space, push));
+        }
+        let mut order = Vec::new();
+        for _ in 0..4 {
+            order.push(queue.next().await.1.kind().to_string());
+        }
+        assert_eq!(
+            order,
+            ["Receipt", "msgGspAspectBroadcast", "Announce", "msgGspAspectBroadcast"]
+        );
+        assert_eq!(lock(&queue.waiting).size, 0);
+    }
 }

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use iroh::RelayUrl;
 use url::Url;
 
+use crate::Bandwidth;
+
 /// How a node is set up. [`Config::new`] gives defaults for everything but the folder.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -45,6 +47,11 @@ pub struct Config {
     /// Whether this node compares with peers by itself. Without it only what is pushed arrives: for
     /// measurements.
     pub pull: bool,
+    /// How fast it may send and receive. `None`, the default: as [`Node::set_bandwidth`] has set it, and else
+    /// as fast as it goes.
+    ///
+    /// [`Node::set_bandwidth`]: crate::Node::set_bandwidth
+    pub bandwidth: Option<Bandwidth>,
     /// The store's own settings.
     pub store: arcwise_store::Options,
 }
@@ -64,6 +71,7 @@ impl Config {
             strangers: Duration::from_secs(60),
             push: true,
             pull: true,
+            bandwidth: None,
             store: arcwise_store::Options::default(),
         }
     }

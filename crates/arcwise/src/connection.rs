@@ -96,7 +96,7 @@ impl Unwanted {
 pub(crate) async fn run(inner: &Arc<Inner>, conn: Connection) -> Result<(), DialFailure> {
     let (requests, requested) = mpsc::unbounded_channel();
     let gone = inner.stop.child_token();
-    let peer = Arc::new(Peer::new(conn.clone(), inner.frames.clone(), requests, gone));
+    let peer = Arc::new(Peer::new(inner, conn.clone(), requests, gone));
     let result = tokio::select! {
         result = control(inner, &peer, requested) => result,
         error = conn.closed() => Err(FrameError::Lost(reason(&error))),
@@ -147,7 +147,9 @@ pub(crate) async fn run(inner: &Arc<Inner>, conn: Connection) -> Result<(), Dial
             }
         },
     };
-    if inner.unregister(&peer, broken) {
+    let registered = inner.unregister(&peer, broken);
+    inner.account.ended(&conn);
+    if registered {
         inner.emit(Event::PeerDisconnected { peer: peer.id, reason: why });
         return Ok(());
     }

@@ -8,7 +8,10 @@ use std::{
 };
 
 use arcwise_proto::{NodeId, SpaceId, swarm::Address};
-use iroh::{Endpoint, EndpointAddr, EndpointId, RelayUrl, TransportAddr, endpoint::Connection};
+use iroh::{
+    Endpoint, EndpointAddr, EndpointId, RelayUrl, TransportAddr,
+    endpoint::{ConnectError, ConnectOptions, Connection},
+};
 use tokio::time::timeout;
 
 use crate::{
@@ -130,7 +133,12 @@ async fn connect(
     patience: Duration,
 ) -> Result<Connection, DialFailure> {
     let address = EndpointAddr::from_parts(key, addresses);
-    let result = timeout(patience, endpoint.connect(address, ALPN)).await;
+    let options = ConnectOptions::new().with_transport_config(node::transport(true));
+    let connecting = async {
+        let connecting = endpoint.connect_with_opts(address, ALPN, options).await?;
+        Ok::<_, ConnectError>(connecting.await?)
+    };
+    let result = timeout(patience, connecting).await;
     let result = result.map_err(|_| DialFailure::NoAnswer(patience))?;
     result.map_err(|error| DialFailure::of(&error))
 }

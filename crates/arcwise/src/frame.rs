@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -13,12 +13,10 @@ use bytes::BytesMut;
 use iroh::endpoint::{RecvStream, SendStream, VarInt};
 
 use crate::{
+    bandwidth::Toll,
     event::{Direction, Frame},
     peer::Peer,
 };
-
-/// Most bytes taken from a stream or given to it at a time.
-const CHUNK: usize = 64 << 10;
 
 /// Why no more frames come.
 #[derive(Debug, thiserror::Error)]
@@ -45,44 +43,66 @@ macro_rules! from_frame_error {
 }
 from_frame_error!(crate::SyncError, crate::RequestError);
 
+/// What both ends of a stream know of it.
+#[derive(Default)]
+struct Stream {
+    /// Its first message, whichever way.
+    opened: OnceLock<Kind>,
+    moved: AtomicU64,
+}
+
 /// Reads messages. Holds at most one frame, and no more memory than has arrived of it.
 pub(crate) struct FrameReader {
     peer: Arc<Peer>,
     recv: RecvStream,
     buffer: BytesMut,
-    moved: Arc<AtomicU64>,
+    stream: Arc<Stream>,
+    toll: Toll,
+}
+
+impl Drop for FrameReader {
+    fn drop(&mut self) {
+        self.peer.down.settle(&mut self.toll);
+    }
 }
 
 impl FrameReader {
     pub(crate) fn new(peer: Arc<Peer>, recv: RecvStream) -> Self {
-        Self { peer, recv, buffer: BytesMut::new(), moved: Arc::default() }
+        let (buffer, stream, toll) = Default::default();
+        Self { peer, recv, buffer, stream, toll }
     }
 
     /// Bytes that have moved on the stream so far, both ways where it is one of a [`pair`].
     pub(crate) fn moved(&self) -> u64 {
-        self.moved.load(Ordering::Relaxed)
+        self.stream.moved.load(Ordering::Relaxed)
     }
 
     /// The next message; `None` where the stream ended between two. May be dropped and called again
     /// without losing anything.
     pub(crate) async fn next(&mut self) -> Result<Option<Message>, FrameError> {
         loop {
-            let mut missing = Header::LEN.saturating_sub(self.buffer.len());
             if let Some(head) = self.buffer.first_chunk::<{ Header::LEN }>() {
                 let header = Header::parse(*head)?;
                 let len = Header::LEN + header.body_len();
-                missing = len.saturating_sub(self.buffer.len());
-                if missing == 0 {
+                if self.buffer.len() >= len {
                     let frame = self.buffer.split_to(len).freeze();
                     let message = Message::decode(header, frame.slice(Header::LEN..))?;
-                    trace(&self.peer, Direction::Received, &message, len);
+                    note(&self.peer, &self.stream, Direction::Received, &message, len);
                     return Ok(Some(message));
                 }
             }
-            let chunk = self.recv.read_chunk(missing.max(CHUNK)).await;
+            let most = self.peer.down.chunk();
+            self.peer.down.pay(&mut self.toll, most).await;
+            let chunk = self.recv.read_chunk(most).await;
             match chunk.map_err(|error| FrameError::Lost(error.to_string()))? {
                 Some(chunk) => {
-                    self.moved.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                    self.stream.moved.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                    match self.stream.opened.get() {
+                        Some(opened) if brings_bulk(*opened) => {
+                            self.peer.down.owe(&mut self.toll, chunk.len());
+                        }
+                        _ => self.peer.down.count(chunk.len()),
+                    }
                     self.buffer.extend_from_slice(&chunk);
                 }
                 None if self.buffer.is_empty() => return Ok(None),
@@ -103,7 +123,7 @@ pub(crate) struct FrameWriter {
     peer: Arc<Peer>,
     send: SendStream,
     finished: bool,
-    moved: Arc<AtomicU64>,
+    stream: Arc<Stream>,
 }
 
 /// Both ends of a stream that goes both ways.
@@ -113,7 +133,7 @@ pub(crate) fn pair(
 ) -> (FrameReader, FrameWriter) {
     let (reader, mut writer) =
         (FrameReader::new(peer.clone(), recv), FrameWriter::new(peer.clone(), send));
-    writer.moved = reader.moved.clone();
+    writer.stream = reader.stream.clone();
     (reader, writer)
 }
 
@@ -128,19 +148,29 @@ impl Drop for FrameWriter {
 
 impl FrameWriter {
     pub(crate) fn new(peer: Arc<Peer>, send: SendStream) -> Self {
-        Self { peer, send, finished: false, moved: Arc::default() }
+        Self { peer, send, finished: false, stream: Arc::default() }
     }
 
-    /// Waits while the peer has no room for more.
+    /// Waits while the peer has no room for more, and for its turn where the node is not to send faster.
     pub(crate) async fn write(&mut self, message: &Message) -> Result<(), FrameError> {
         let mut frame = message.encode();
-        trace(&self.peer, Direction::Sent, message, frame.len());
+        // The peer does not wait long for the first message of a stream.
+        let waits = self.stream.opened.get().is_some() && in_bulk(message.kind());
+        note(&self.peer, &self.stream, Direction::Sent, message, frame.len());
         while !frame.is_empty() {
-            let chunk = frame.split_to(frame.len().min(CHUNK));
-            let len = chunk.len() as u64;
+            let chunk = frame.split_to(frame.len().min(self.peer.up.chunk()));
+            let len = chunk.len();
+            match waits {
+                true => {
+                    let mut toll = Toll::default();
+                    self.peer.up.owe(&mut toll, len);
+                    self.peer.up.pay(&mut toll, 0).await;
+                }
+                false => self.peer.up.count(len),
+            }
             let written = self.send.write_chunk(chunk).await;
             written.map_err(|error| FrameError::Lost(error.to_string()))?;
-            self.moved.fetch_add(len, Ordering::Relaxed);
+            self.stream.moved.fetch_add(len as u64, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -159,9 +189,42 @@ impl FrameWriter {
     }
 }
 
-fn trace(peer: &Peer, direction: Direction, message: &Message, bytes: usize) {
+/// Whether a stream that begins with this message may bring much.
+fn brings_bulk(opened: Kind) -> bool {
+    !matches!(opened, Kind::Hello | Kind::FindPeers | Kind::Audit)
+}
+
+/// Whether a message may be large or one of many. What is neither is never kept waiting.
+fn in_bulk(kind: Kind) -> bool {
+    match kind {
+        Kind::ArcRequest
+        | Kind::ArcResponse
+        | Kind::AspectDataRequest
+        | Kind::AspectDataResponse
+        | Kind::AspectBroadcast
+        | Kind::Direct => true,
+        Kind::Hello
+        | Kind::Handshake
+        | Kind::Ping
+        | Kind::Pong
+        | Kind::Error
+        | Kind::Peers
+        | Kind::Query
+        | Kind::FindPeers
+        | Kind::Announce
+        | Kind::Graft
+        | Kind::Prune
+        | Kind::Receipt
+        | Kind::Audit
+        | Kind::AuditProof => false,
+    }
+}
+
+/// Counts a message, and tells who watches.
+fn note(peer: &Peer, stream: &Stream, direction: Direction, message: &Message, bytes: usize) {
     let kind: Kind = message.kind();
     tracing::trace!(peer = %peer.id.short(), ?direction, %kind, bytes);
+    peer.count(*stream.opened.get_or_init(|| kind), kind, direction, bytes as u64);
     if peer.frames.receiver_count() > 0 {
         let (items, at) = (message.items(), Instant::now());
         let _ = peer.frames.send(Frame { peer: peer.id, direction, kind, items, bytes, at });

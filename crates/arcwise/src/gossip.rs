@@ -15,7 +15,10 @@ use arcwise_proto::{
     wire::{ArcRequest, AspectDataResponse, ErrorCode, ErrorMessage, Message},
 };
 use arcwise_store::{Items, StoreError};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,6 +35,10 @@ use crate::{
 
 /// How long to wait before trying again where the peer is busy with another session.
 const BUSY: Duration = Duration::from_millis(200);
+
+/// How long a session that a peer opens waits while too many are under way. A guess: shorter than it takes to be
+/// thought to stall, and long enough that asking again costs nothing to speak of.
+const IN_LINE: Duration = Duration::from_secs(2);
 
 /// How often to try where the peer is busy or goes first.
 const ATTEMPTS: usize = 20;
@@ -244,6 +251,12 @@ pub(crate) async fn answer(
             let error = ErrorMessage { retry_after: BUSY, ..ErrorMessage::new(code, text) };
             return decline(&mut writer, error).await;
         }
+    };
+    // In the order in which they came. Who waits longer asks again.
+    let Ok(Ok(_answering)) = timeout(IN_LINE, inner.answering.acquire()).await else {
+        let text = "too many sessions are under way";
+        let error = ErrorMessage { retry_after: BUSY, ..ErrorMessage::new(ErrorCode::Busy, text) };
+        return decline(&mut writer, error).await;
     };
     let hold = Hold { bringing: place.bringing, ..Hold::default() };
     let local = space.local();
@@ -595,7 +608,7 @@ async fn drive(
 /// Lets the writer finish what it has, within a bounded time.
 async fn tell(writer: impl Future<Output = Result<(), SyncError>>, writing: bool) {
     if writing {
-        let _ = tokio::time::timeout(Duration::from_secs(2), writer).await;
+        let _ = timeout(Duration::from_secs(2), writer).await;
     }
 }
 
@@ -609,7 +622,7 @@ async fn last_words(reader: &mut FrameReader) -> Option<SyncError> {
         }
         None
     };
-    tokio::time::timeout(Duration::from_secs(1), read).await.ok().flatten()
+    timeout(Duration::from_secs(1), read).await.ok().flatten()
 }
 
 /// Writes what the session wants sent, in order, reading aspects from the store as the stream takes

@@ -28,6 +28,7 @@
 
 mod archive;
 mod audit;
+mod bandwidth;
 mod block;
 mod broadcast;
 mod config;
@@ -52,6 +53,7 @@ mod request;
 mod space;
 mod swarm;
 mod ticket;
+mod traffic;
 mod upkeep;
 mod why;
 
@@ -65,6 +67,7 @@ pub use arcwise_proto::{
     wire::Kind,
 };
 pub use arcwise_store::{CheckReport, Damage, Limits, SpaceStats, StoreError, StoreStats};
+pub use bandwidth::{Bandwidth, BandwidthError};
 pub use config::Config;
 pub use error::{
     BlockError, CreateError, DialFailure, JoinError, OpenError, RequestError, SyncError,
@@ -80,5 +83,6 @@ pub use progress::{Left, Progress, Rate};
 pub use request::DirectMessage;
 pub use space::{NewAspect, PublishError, Published, Replication, Space, SpaceStatus, SyncOptions};
 pub use ticket::{Contact, Ticket, TicketError};
+pub use traffic::{Moved, Traffic};
 pub use url::Url;
 pub use why::{Claim, Whereabouts};

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    ops::Deref,
+    ops::{Add, Deref},
     path::Path,
     sync::{
         Arc, Mutex,
@@ -21,7 +21,7 @@ use arcwise_store::{CheckReport, Limits, Store, StoreError, StoreStats};
 use iroh::{
     Endpoint, RelayMode, RelayUrl, SecretKey, Watcher,
     address_lookup::{AddrFilter, DnsAddressLookup, PkarrPublisher, PkarrResolver},
-    endpoint::{Builder, QuicTransportConfig, VarInt, presets},
+    endpoint::{Builder, MtuDiscoveryConfig, QuicTransportConfig, VarInt, presets},
 };
 use tokio::{
     sync::{Notify, Semaphore, broadcast, oneshot, watch},
@@ -33,7 +33,10 @@ use tokio_util::{
 };
 
 use crate::{
-    Config, Event, Frame, PeerStatus, Share, Space, SpaceOptions, SpaceStatus, Ticket, block,
+    Bandwidth, Config, Event, Frame, Moved, PeerStatus, Share, Space, SpaceOptions, SpaceStatus,
+    Ticket, Traffic,
+    bandwidth::{self, Line},
+    block,
     connection::{self, ALPN, Unwanted, close, replaces},
     dial::{Misled, PeerRecord},
     error::{CreateError, DialFailure, JoinError, OpenError, RequestError},
@@ -48,6 +51,7 @@ use crate::{
     space::SpaceState,
     swarm,
     ticket::{Contact, MAX_OTHER_ADDRESSES, MAX_OTHERS},
+    traffic::{self, Account},
     upkeep,
 };
 
@@ -59,6 +63,20 @@ const MAX_CONNECTIONS: usize = 1024;
 
 /// Connections being made at a time, in each direction: more only fill socket buffers.
 const MAX_HANDSHAKES: usize = 32;
+
+/// Sessions that peers have opened, at a time, so that many who come back at once are served one after the
+/// other. A guess: each has some megabytes in memory at the most.
+const MAX_ANSWERING: usize = 32;
+
+/// How often a silent path is kept alive. The longest that iroh takes: longer ones it ignores.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// How much sooner who dialled does it: more than most round trips take. A guess.
+const AHEAD: Duration = Duration::from_millis(250);
+
+/// How often it is tried whether larger packets pass, where they did not: that costs a few of them each
+/// time. That smaller ones are needed is noticed at once. A guess.
+const FIND_MTU: Duration = Duration::from_secs(12 * 3600);
 
 /// Streams of each kind that a peer may have open.
 const MAX_STREAMS: u32 = 64;
@@ -107,6 +125,8 @@ pub(crate) struct Inner {
     /// To whom a connection is being made.
     pub(crate) dialing: watch::Sender<BTreeSet<NodeId>>,
     pub(crate) dials: Semaphore,
+    /// Sessions that peers have opened.
+    pub(crate) answering: Semaphore,
     /// Who was heard of on the local network.
     pub(crate) nearby: Mutex<Nearby>,
     /// From where others see this node.
@@ -126,6 +146,8 @@ pub(crate) struct Inner {
     pub(crate) bookmarks: Mutex<BTreeMap<(NodeId, SpaceId), Bookmark>>,
     pub(crate) stop: CancellationToken,
     pub(crate) frames: broadcast::Sender<Frame>,
+    pub(crate) line: Line,
+    pub(crate) account: Arc<Account>,
     events: broadcast::Sender<Event>,
     tasks: TaskTracker,
     started: (Instant, Time),
@@ -155,6 +177,10 @@ pub struct NodeStatus {
     pub stopped: Option<String>,
     /// How long it has been running.
     pub running_for: Duration,
+    /// What its bytes on the network were for, since it was opened.
+    pub traffic: Traffic,
+    /// The same of the last minute or so, and how long that is exactly.
+    pub lately: (Traffic, Duration),
     /// Its spaces.
     pub spaces: Vec<SpaceStatus>,
     /// Its connected peers.
@@ -217,6 +243,10 @@ impl Node {
         })
         .await?;
         let endpoint = bind(&config, &store, SecretKey::from_bytes(&secret)).await?;
+        let bandwidth = match config.bandwidth {
+            Some(bandwidth) => bandwidth,
+            None => bandwidth::load(&store)?,
+        };
         let blocked = block::load(&store)?;
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
@@ -237,6 +267,7 @@ impl Node {
             known: Mutex::default(),
             dialing: watch::Sender::default(),
             dials: Semaphore::new(MAX_HANDSHAKES),
+            answering: Semaphore::new(MAX_ANSWERING),
             nearby: Mutex::default(),
             outside: Mutex::default(),
             blocked: Mutex::new(blocked),
@@ -248,6 +279,8 @@ impl Node {
             bookmarks: Mutex::default(),
             stop: stop.clone(),
             frames: broadcast::Sender::new(EVENTS),
+            line: Line::new(bandwidth),
+            account: Arc::default(),
             events: broadcast::Sender::new(EVENTS),
             tasks: TaskTracker::new(),
             started: (Instant::now(), crate::space::wall_clock()),
@@ -431,7 +464,10 @@ impl Node {
             !blocked.contains(&known.id) && peers.iter().all(|peer| peer.id != known.id)
         });
         let stopped = lock(&self.running.stopped).clone();
+        let traffic = self.running.traffic();
         NodeStatus {
+            traffic,
+            lately: self.running.account.lately(std::time::Instant::now(), &traffic),
             id: self.id(),
             listening: self.listening(),
             addresses: self.running.own_addresses().0,
@@ -443,6 +479,21 @@ impl Node {
             blocked: blocked.into_iter().collect(),
             peers,
         }
+    }
+
+    /// How fast this node may send and receive.
+    pub fn bandwidth(&self) -> Bandwidth {
+        self.running.line.bandwidth()
+    }
+
+    /// Sets how fast this node may send and receive, from now on and for the next start.
+    ///
+    /// # Errors
+    /// Where the store cannot be written; then it counts until the node stops.
+    pub async fn set_bandwidth(&self, bandwidth: Bandwidth) -> Result<(), StoreError> {
+        self.running.line.set(bandwidth);
+        let store = self.running.store.clone();
+        blocking(move || bandwidth::save(&store, bandwidth)).await
     }
 
     /// Bytes free on the disk that the node's folder is on.
@@ -547,6 +598,13 @@ impl Inner {
     /// When that clock will show `time`.
     pub(crate) fn instant(&self, time: Time) -> Instant {
         self.started.0 + time.since(self.started.1)
+    }
+
+    /// What bytes on the network were for, so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let peers = lock(&self.peers).clone();
+        let open = peers.values().map(|peer| traffic::udp_bytes(&peer.conn.stats()));
+        self.account.traffic(open.fold(Moved::default(), Moved::add))
     }
 
     pub(crate) fn emit(&self, event: Event) {
@@ -754,16 +812,18 @@ impl Inner {
 /// Takes incoming connections until the node stops.
 async fn accept(inner: Arc<Inner>) {
     let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    // Those that have not said hello yet have a place, too.
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let incoming = tokio::select! {
             incoming = inner.endpoint.accept() => incoming,
             () = inner.stop.cancelled() => return,
         };
         let Some(incoming) = incoming else { return };
-        if lock(&inner.peers).len() >= MAX_CONNECTIONS {
+        let Ok(place) = places.clone().try_acquire_owned() else {
             incoming.refuse();
             continue;
-        }
+        };
         let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
         let node = inner.clone();
         inner.spawn(async move {
@@ -772,6 +832,8 @@ async fn accept(inner: Arc<Inner>) {
                 () = node.stop.cancelled() => return,
             };
             drop(permit);
+            // Held to the end.
+            let _place = place;
             match conn {
                 Ok(conn) if lock(&node.peers).len() >= MAX_CONNECTIONS => {
                     conn.close(VarInt::from_u32(close::FULL), b"too many peers");
@@ -855,6 +917,20 @@ async fn bind(config: &Config, store: &Store, key: SecretKey) -> Result<Endpoint
     Ok(endpoint)
 }
 
+/// How a connection is carried. Who dialled keeps it alive, and the other, whose timer begins anew with
+/// every packet, only where that does not come; were both timers the same, both would go off at once.
+pub(crate) fn transport(dialed: bool) -> QuicTransportConfig {
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.interval(FIND_MTU);
+    // The stream window stays at its default: larger ones have cost connections under load.
+    QuicTransportConfig::builder()
+        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(MAX_STREAMS))
+        .default_path_keep_alive_interval(KEEP_ALIVE - if dialed { AHEAD } else { Duration::ZERO })
+        .mtu_discovery_config(Some(mtu))
+        .build()
+}
+
 async fn bind_to(
     config: &Config,
     addresses: &[SocketAddr],
@@ -878,18 +954,13 @@ async fn bind_to(
 
 /// An endpoint as all of a node's are, without relays and without anybody who is asked where peers are.
 pub(crate) fn builder(key: SecretKey, addresses: &[SocketAddr]) -> Result<Builder, String> {
-    // The stream window stays at its default: larger ones have cost connections under load.
-    let transport = QuicTransportConfig::builder()
-        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
-        .max_concurrent_uni_streams(VarInt::from_u32(MAX_STREAMS))
-        .build();
     let builder = Endpoint::builder(presets::Minimal)
         .secret_key(key)
         .alpns(vec![ALPN.to_vec()])
         .relay_mode(RelayMode::Disabled)
         .clear_address_lookup()
         .clear_ip_transports()
-        .transport_config(transport);
+        .transport_config(transport(false));
     addresses.iter().try_fold(builder, |builder, address| {
         builder.bind_addr(*address).map_err(|error| error.to_string())
     })

@@ -13,14 +13,20 @@ use arcwise_proto::{
     reconcile::exchange::{Limits, Link},
     session::{PeerSpace, Report, yields},
     swarm::Quality,
-    wire::{ErrorCode, PeerInfo},
+    wire::{ErrorCode, Kind, PeerInfo},
 };
 use iroh::{TransportAddr, endpoint::Connection};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    broadcast::PushQueue, connection::Unwanted, event::Frame, node::Inner, space::SpaceState,
+    bandwidth::Lane,
+    broadcast::PushQueue,
+    connection::Unwanted,
+    event::{Direction, Frame},
+    node::Inner,
+    space::SpaceState,
+    traffic::{self, Account, Counter, Moved, Traffic},
 };
 
 /// How long a message about a space waits for the space's handshake, which travels on another stream.
@@ -49,6 +55,11 @@ pub(crate) struct Peer {
     pub(crate) fetching: Arc<Semaphore>,
     pub(crate) control: mpsc::UnboundedSender<ControlRequest>,
     pub(crate) frames: broadcast::Sender<Frame>,
+    /// The node's bandwidth.
+    pub(crate) up: Lane,
+    pub(crate) down: Lane,
+    counter: Counter,
+    account: Arc<Account>,
     /// Ends every task of the connection.
     pub(crate) gone: CancellationToken,
     /// Ends the connection, because nobody here needs it or wants it: see [`Peer::hang_up`].
@@ -117,11 +128,12 @@ pub(crate) struct LastSync {
 
 impl Peer {
     pub(crate) fn new(
+        inner: &Inner,
         conn: Connection,
-        frames: broadcast::Sender<Frame>,
         control: mpsc::UnboundedSender<ControlRequest>,
         gone: CancellationToken,
     ) -> Self {
+        let (up, down) = inner.line.lanes();
         Self {
             id: NodeId(*conn.remote_id().as_bytes()),
             dialer: conn.side() == iroh::endpoint::Side::Client,
@@ -136,7 +148,11 @@ impl Peer {
             pushes: PushQueue::default(),
             fetching: Arc::new(Semaphore::new(MAX_FETCHING)),
             control,
-            frames,
+            frames: inner.frames.clone(),
+            up,
+            down,
+            counter: Counter::default(),
+            account: inner.account.clone(),
             gone,
             spare: CancellationToken::new(),
             unwanted: OnceLock::new(),
@@ -222,6 +238,12 @@ impl Peer {
         lock(&self.slots).entry(space).or_default().clone()
     }
 
+    /// A message has gone or come; `opened` is the first one of its stream.
+    pub(crate) fn count(&self, opened: Kind, kind: Kind, direction: Direction, bytes: u64) {
+        self.counter.add(opened, kind, direction, bytes);
+        self.account.messages.add(opened, kind, direction, bytes);
+    }
+
     /// Addresses that packets of this connection really go to.
     pub(crate) fn addresses(&self) -> Vec<TransportAddr> {
         self.conn.paths().iter().map(|path| path.remote_addr().clone()).collect()
@@ -264,8 +286,8 @@ impl Peer {
             }),
             relayed: path.as_ref().is_some_and(|path| path.is_relay()),
             round_trip: path.map(|path| path.rtt()),
-            sent_bytes: stats.udp_tx.bytes,
-            received_bytes: stats.udp_rx.bytes,
+            traffic: self.counter.get().within(traffic::udp_bytes(&stats)),
+            datagrams: Moved { sent: stats.udp_tx.datagrams, received: stats.udp_rx.datagrams },
             spaces: spaces
                 .iter()
                 .map(|(id, space)| PeerSpaceStatus {
@@ -301,10 +323,11 @@ pub struct PeerStatus {
     pub relayed: bool,
     /// Round-trip time of the network path, smoothed.
     pub round_trip: Option<Duration>,
-    /// UDP payload bytes sent on this connection.
-    pub sent_bytes: u64,
-    /// UDP payload bytes received on this connection.
-    pub received_bytes: u64,
+    /// What the bytes of this connection were for.
+    pub traffic: Traffic,
+    /// UDP datagrams that carried them. Each has 28 bytes of headers on IPv4 and 48 on IPv6, which are not
+    /// counted.
+    pub datagrams: Moved,
     /// The spaces that both are in.
     pub spaces: Vec<PeerSpaceStatus>,
 }

@@ -38,6 +38,7 @@ const COMPACT_PART: u64 = 4;
 pub(crate) async fn run(inner: Arc<Inner>) {
     let mut kept = Instant::now();
     while !inner.stop.is_cancelled() {
+        inner.account.remember(Instant::now(), || inner.traffic());
         if kept.elapsed() >= KEEP_PEERS {
             kept = Instant::now();
             keep_peers(&inner).await;

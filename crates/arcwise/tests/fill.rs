@@ -66,7 +66,7 @@ async fn what_several_have_comes_once() {
     assert_eq!(all(&there).await, all(&holders[0].1).await);
     assert!(from.len() > 1, "one gave everything: {from:?}");
     let data = there.status().stats.bytes;
-    let received: u64 = newcomer.peers().iter().map(|peer| peer.received_bytes).sum();
+    let received: u64 = newcomer.peers().iter().map(|peer| peer.traffic.total().received).sum();
     assert!(received < data * 11 / 10, "{received} bytes came for {data}");
     // All agree in the end.
     let agree = async {

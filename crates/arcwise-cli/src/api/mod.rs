@@ -21,6 +21,8 @@
 //! | `GET /v1/watch?space=` | | lines of [`Space`], when something about one changes |
 //! | `GET /v1/why?space=&what=` | | [`Why`] |
 //! | `GET /v1/peers?ping=` | | [`Peers`] |
+//! | `GET /v1/bandwidth` | | [`Bandwidth`] |
+//! | `POST /v1/bandwidth` | [`Bandwidth`] | [`Bandwidth`] |
 //! | `POST /v1/probe` | [`Probe`] | list of [`Tried`], one for each address |
 //! | `POST /v1/sync` | [`Sync`] | lines of [`Synced`], one for each peer |
 //! | `POST /v1/check` | [`Check`] | [`Checked`], when all was read |

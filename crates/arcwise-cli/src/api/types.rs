@@ -46,6 +46,10 @@ pub(crate) struct Status {
     /// The relays that it uses where no direct path is found.
     pub(crate) relays: Vec<String>,
     pub(crate) disk: Disk,
+    pub(crate) bandwidth: Bandwidth,
+    /// Since the daemon started, and in the last minute or so.
+    pub(crate) traffic: Traffic,
+    pub(crate) lately: Lately,
     /// Why nothing is stored any more, where the disk has failed the store.
     pub(crate) stopped: Option<String>,
     /// What was warned of when the daemon started.
@@ -54,6 +58,84 @@ pub(crate) struct Status {
     pub(crate) spaces: Vec<Space>,
     #[serde(flatten)]
     pub(crate) peers: Peers,
+}
+
+/// How many bytes a second the node may move; nothing for any number.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Bandwidth {
+    pub(crate) up: Option<u64>,
+    pub(crate) down: Option<u64>,
+}
+
+impl From<arcwise::Bandwidth> for Bandwidth {
+    fn from(bandwidth: arcwise::Bandwidth) -> Self {
+        Self { up: bandwidth.up(), down: bandwidth.down() }
+    }
+}
+
+/// What bytes on the network were for: those of messages, by cause, and QUIC's own. See
+/// [`arcwise::Traffic`].
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Traffic {
+    pub(crate) control: Moved,
+    pub(crate) comparing: Moved,
+    pub(crate) fetching: Moved,
+    pub(crate) pushing: Moved,
+    pub(crate) queries: Moved,
+    pub(crate) proofs: Moved,
+    pub(crate) transport: Moved,
+}
+
+impl From<arcwise::Traffic> for Traffic {
+    fn from(traffic: arcwise::Traffic) -> Self {
+        let moved = |arcwise::Moved { sent, received }| Moved { sent, received };
+        Self {
+            control: moved(traffic.control),
+            comparing: moved(traffic.comparing),
+            fetching: moved(traffic.fetching),
+            pushing: moved(traffic.pushing),
+            queries: moved(traffic.queries),
+            proofs: moved(traffic.proofs),
+            transport: moved(traffic.transport),
+        }
+    }
+}
+
+impl Traffic {
+    /// Each part with its name.
+    pub(crate) fn causes(&self) -> [(&'static str, Moved); 7] {
+        [
+            ("control", self.control),
+            ("comparing", self.comparing),
+            ("fetching", self.fetching),
+            ("pushing", self.pushing),
+            ("queries", self.queries),
+            ("proofs", self.proofs),
+            ("transport", self.transport),
+        ]
+    }
+
+    pub(crate) fn total(&self) -> Moved {
+        self.causes().into_iter().fold(Moved::default(), |sum, (_, moved)| Moved {
+            sent: sum.sent + moved.sent,
+            received: sum.received + moved.received,
+        })
+    }
+}
+
+/// Bytes from this node, and to it.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Moved {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+}
+
+/// What moved in the last so many seconds.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Lately {
+    pub(crate) seconds: f64,
+    #[serde(flatten)]
+    pub(crate) traffic: Traffic,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -315,8 +397,10 @@ pub(crate) struct Peer {
     pub(crate) round_trip_ms: Option<f64>,
     /// How far its clock is ahead of ours.
     pub(crate) clock_ahead_ms: f64,
+    /// All of the traffic together.
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
+    pub(crate) traffic: Traffic,
     /// Where one was asked for, how long the answer to a ping took, or why there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ping_ms: Option<f64>,

@@ -613,6 +613,11 @@ mod tests {
 
     fn status(change: impl FnOnce(&mut Value)) -> Status {
         let arcs = |fraction: f64| json!({ "fraction": fraction, "arcs": [] });
+        let moved = json!({ "sent": 1, "received": 2 });
+        let traffic = json!({
+            "control": moved, "comparing": moved, "fetching": moved, "pushing": moved,
+            "queries": moved, "proofs": moved, "transport": moved, "seconds": 60.0,
+        });
         let mut status = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "node": "22".repeat(32),
@@ -623,6 +628,7 @@ mod tests {
             "addresses": ["192.168.1.2:1", "8.8.8.8:1"],
             "relays": ["https://relay.example/"],
             "disk": { "used": 1, "free": 1_u64 << 40 },
+            "bandwidth": { "up": null, "down": null }, "traffic": traffic, "lately": traffic,
             "stopped": null,
             "spaces": [{
                 "name": "notes", "fingerprint": "0123456789", "aspects": 1, "bytes": 1,
@@ -639,7 +645,7 @@ mod tests {
             "peers": [{
                 "id": PEER, "agent": "a", "address": null, "relayed": false, "dialed": true,
                 "connected_seconds": 60.0, "round_trip_ms": 1.0, "clock_ahead_ms": 3.0,
-                "sent_bytes": 0, "received_bytes": 0,
+                "sent_bytes": 0, "received_bytes": 0, "traffic": traffic,
                 "spaces": [{
                     "name": "notes", "fingerprint": "0123456789", "held": arcs(1.0),
                     "target": arcs(1.0), "aspects": 1, "quality": null, "same_seconds_ago": null,

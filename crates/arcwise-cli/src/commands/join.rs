@@ -125,7 +125,7 @@ pub(super) fn read_ticket() -> anyhow::Result<String> {
 }
 
 enum Reached {
-    Yes(Peer),
+    Yes(Box<Peer>),
     NotInSpace(NodeId),
     /// With what became of the last attempt.
     No(Option<String>),
@@ -147,7 +147,7 @@ async fn reach(
         let late = Instant::now() >= end;
         let there = known.peers.into_iter().filter(|peer| ids.contains(&peer.id));
         match there.max_by_key(|peer| shared(peer, space).is_some()) {
-            Some(peer) if shared(&peer, space).is_some() => break Reached::Yes(peer),
+            Some(peer) if shared(&peer, space).is_some() => break Reached::Yes(Box::new(peer)),
             Some(peer) if late => break Reached::NotInSpace(peer.id),
             None if late => {
                 let known = known.unreachable.into_iter().find(|peer| peer.id == id);

@@ -37,6 +37,7 @@ pub(crate) async fn run(command: Command, data: &Path, output: Output) -> anyhow
         Command::Serve(args) => serve::serve(args, data, output).await,
         Command::Stop => node::stop(&context).await,
         Command::Status => status::status(&context).await,
+        Command::Bandwidth { up, down } => node::bandwidth(up, down, &context).await,
         Command::Watch(space) => status::watch(space, &context).await,
         Command::Why(args) => why::why(args, context).await,
         Command::Doctor(args) => doctor::doctor(args, &context).await,

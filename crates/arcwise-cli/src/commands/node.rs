@@ -7,10 +7,12 @@ use arcwise::{Config, Node};
 use super::Context;
 use crate::{
     api::{
-        Stopping,
+        Bandwidth, Stopping,
         client::{Error, shell_word},
     },
+    args::Size,
     exit::Exit,
+    output::bytes,
 };
 
 pub(super) async fn init(context: &Context<'_>) -> anyhow::Result<Exit> {
@@ -56,6 +58,34 @@ pub(super) fn data_option(data: &Path) -> String {
         true => String::new(),
         false => format!(" --data {}", shell_word(data)),
     }
+}
+
+pub(super) async fn bandwidth(
+    up: Option<Size>,
+    down: Option<Size>,
+    context: &Context<'_>,
+) -> anyhow::Result<Exit> {
+    let Context { client, output, .. } = context;
+    let mut bandwidth: Bandwidth = client.get("/v1/bandwidth", ()).await?;
+    if up.is_some() || down.is_some() {
+        bandwidth.up = up.map_or(bandwidth.up, |Size(up)| up);
+        bandwidth.down = down.map_or(bandwidth.down, |Size(down)| down);
+        bandwidth = client.post("/v1/bandwidth", bandwidth).await?;
+    }
+    match output.json {
+        true => output.json(&bandwidth)?,
+        false => output.line(told_bandwidth(&bandwidth))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// For people: `up at most 2.00 MiB/s, down as fast as it goes`.
+pub(super) fn told_bandwidth(bandwidth: &Bandwidth) -> String {
+    let rate = |rate: Option<u64>| match rate {
+        Some(rate) => format!("at most {}/s", bytes(rate)),
+        None => "as fast as it goes".to_owned(),
+    };
+    format!("up {}, down {}", rate(bandwidth.up), rate(bandwidth.down))
 }
 
 pub(super) async fn stop(context: &Context<'_>) -> anyhow::Result<Exit> {

@@ -78,6 +78,13 @@ fn connected(peer: &Peer) -> String {
         bytes(peer.sent_bytes),
         bytes(peer.received_bytes),
     );
+    let mut causes = peer.traffic.causes().map(|(name, moved)| (moved.sent + moved.received, name));
+    causes.sort_by(|one, other| other.cmp(one));
+    let causes = causes.into_iter().filter(|(moved, _)| *moved > 0);
+    let causes: Vec<_> = causes.map(|(moved, name)| format!("{name} {}", bytes(moved))).collect();
+    if !causes.is_empty() {
+        text += &format!("\n  for {}", causes.join(", "));
+    }
     if let Some(millis) = peer.ping_ms {
         text += &format!("\n  answered a ping in {millis:.1} ms");
     }

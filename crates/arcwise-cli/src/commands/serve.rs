@@ -3,7 +3,7 @@
 use std::{path::Path, process, time::Duration};
 
 use anyhow::Context as _;
-use arcwise::{Config, Node, OpenError};
+use arcwise::{Bandwidth, Config, Node, OpenError};
 use jiff::Zoned;
 use serde::Serialize;
 use serde_json::json;
@@ -43,6 +43,9 @@ pub(super) async fn serve(args: Serve, data: &Path, output: Output) -> anyhow::R
     }
     if args.limit.is_some() {
         config.store.max_bytes = args.limit;
+    }
+    if args.max_up.is_some() || args.max_down.is_some() {
+        config.bandwidth = Some(Bandwidth::new(args.max_up, args.max_down)?);
     }
     // Where the disk has failed it, the store has to be opened again.
     while run(&config, data, &stop, output).await? == End::StoreStopped {

@@ -8,15 +8,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Context,
+    node::told_bandwidth,
     peers::last_sync,
     space::{NO_SPACE, share},
 };
 use crate::{
-    api::{self, Copies, Left, Peer, Progress, Space, Status},
+    api::{self, Copies, Lately, Left, Moved, Peer, Progress, Space, Status},
     args::InSpace,
     exit::{Exit, Signalled},
     files::printable,
-    output::{bytes, count, seconds},
+    output::{bytes, count, seconds, table},
     signals::stop_at_signals,
 };
 
@@ -49,6 +50,10 @@ fn told(status: &Status) -> String {
         format!("listening   {}", listening.join(", ")),
         format!("connected   {}", connected(status)),
     ];
+    if status.bandwidth.up.or(status.bandwidth.down).is_some() {
+        lines.push(format!("bandwidth   {}", told_bandwidth(&status.bandwidth)));
+    }
+    lines.push(told_traffic(status));
     lines.extend(
         status.warnings.iter().map(|text| format!("warning     {}", printable(text.as_bytes()))),
     );
@@ -59,6 +64,42 @@ fn told(status: &Status) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// What the node's bytes on the network were for. What there was none of is left out.
+fn told_traffic(status: &Status) -> String {
+    let Lately { seconds: lately, traffic: of_lately } = status.lately;
+    let rate = |moved: u64| match lately {
+        0.0 => "-".to_owned(),
+        seconds => format!("{}/s", bytes((moved as f64 / seconds) as u64)),
+    };
+    let row = |name: &str, all: Moved, lately: Moved| {
+        [
+            name.to_owned(),
+            bytes(all.sent),
+            rate(lately.sent),
+            bytes(all.received),
+            rate(lately.received),
+        ]
+    };
+    let causes = status.traffic.causes().into_iter().zip(of_lately.causes());
+    let causes = causes.filter(|((_, all), _)| all.sent + all.received > 0);
+    let rows: Vec<_> = causes.map(|((name, all), (_, lately))| row(name, all, lately)).collect();
+    if rows.is_empty() {
+        return "traffic     none so far".to_owned();
+    }
+    let head = ["", "sent", "of late", "received", "of late"].map(str::to_owned);
+    let sums = row("in all", status.traffic.total(), of_lately.total());
+    let rows: Vec<_> = [head].into_iter().chain(rows).chain([sums]).collect();
+    format!(
+        "traffic     since the start, and in the last {}\n{}",
+        seconds(lately),
+        indented(&table("<>>>>", &rows))
+    )
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
 }
 
 /// Tells of each space that changes, as long as somebody reads it.

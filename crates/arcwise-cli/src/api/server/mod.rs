@@ -112,6 +112,7 @@ impl Server {
 fn router(daemon: Daemon) -> Router {
     Router::new()
         .route("/v1/status", get(status::status))
+        .route("/v1/bandwidth", get(status::bandwidth).post(status::set_bandwidth))
         .route("/v1/spaces", get(spaces::spaces).post(spaces::create_space))
         .route("/v1/space", get(spaces::one_space).delete(spaces::delete))
         .route("/v1/space/limit", post(spaces::limit))

@@ -46,8 +46,9 @@ pub(super) fn told_peers(node: &Node) -> Peers {
         connected_seconds: peer.connected_for.as_secs_f64(),
         round_trip_ms: peer.round_trip.map(millis),
         clock_ahead_ms: peer.clock_ahead_micros as f64 / 1e3,
-        sent_bytes: peer.sent_bytes,
-        received_bytes: peer.received_bytes,
+        sent_bytes: peer.traffic.total().sent,
+        received_bytes: peer.traffic.total().received,
+        traffic: peer.traffic.into(),
         ping_ms: None,
         ping_error: None,
         spaces: peer

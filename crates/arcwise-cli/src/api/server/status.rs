@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Instant};
 use axum::{Json, extract::State};
 
 use super::{Answer, Body, Daemon, parsed, peers::told_peers, spaces::told};
-use crate::api::{Check, Checked, Compacted, Disk, Status, StoreStats};
+use crate::api::{Bandwidth, Check, Checked, Compacted, Disk, Error, Lately, Status, StoreStats};
 
 pub(super) async fn status(State(daemon): State<Daemon>) -> Answer<Status> {
     let node = daemon.node()?;
@@ -22,12 +22,28 @@ pub(super) async fn status(State(daemon): State<Daemon>) -> Answer<Status> {
         listening: status.listening,
         addresses: status.addresses,
         relays: status.relays.iter().map(ToString::to_string).collect(),
+        bandwidth: node.bandwidth().into(),
+        traffic: status.traffic.into(),
+        lately: Lately { seconds: status.lately.1.as_secs_f64(), traffic: status.lately.0.into() },
         stopped: status.stopped,
         disk: Disk { used, free },
         warnings: daemon.0.warnings.clone(),
         spaces: status.spaces.iter().map(told).collect(),
         peers: told_peers(&node),
     }))
+}
+
+pub(super) async fn bandwidth(State(daemon): State<Daemon>) -> Answer<Bandwidth> {
+    Ok(Json(daemon.node()?.bandwidth().into()))
+}
+
+pub(super) async fn set_bandwidth(State(daemon): State<Daemon>, body: Body) -> Answer<Bandwidth> {
+    let Bandwidth { up, down } = parsed(body)?;
+    let bandwidth =
+        arcwise::Bandwidth::new(up, down).map_err(|error| Error::bad_request(error.to_string()))?;
+    let node = daemon.node()?;
+    node.set_bandwidth(bandwidth).await?;
+    Ok(Json(node.bandwidth().into()))
 }
 
 pub(super) async fn check(State(daemon): State<Daemon>, body: Body) -> Answer<Checked> {
