@@ -450,7 +450,11 @@ impl Swarm {
         match arrival {
             Arrival::Fetched => self.spread.held(keys),
             _ if !self.settings.push => self.spread.held(keys),
-            Arrival::Authored => self.spread.stored(now, keys, None, takes),
+            Arrival::Authored => {
+                self.spread.stored(now, keys, None, takes);
+                let outside = keys.iter().filter(|key| !own.contains(key.location));
+                self.spread.outside(outside.copied(), takes);
+            }
             Arrival::Pushed(from) => self.spread.stored(now, keys, Some(from), takes),
         }
         for (to, keys) in self.receipts.stored(keys) {

@@ -107,7 +107,8 @@ pub struct Spread {
     arriving: BTreeMap<AspectKey, Vec<NodeId>>,
     /// How long after an announcement pushes have come of late.
     late: Duration,
-    /// What was authored here and could be pushed to these peers only: less than [`LEAST_PUSHES`].
+    /// What was authored here, belongs elsewhere, and could be pushed to these peers only: less than
+    /// [`LEAST_PUSHES`].
     unsent: BTreeMap<AspectKey, Vec<NodeId>>,
     /// When what waits to be announced is sent.
     announce_at: Option<Time>,
@@ -231,10 +232,20 @@ impl Spread {
             }
             push_out(&mut self.outputs, *peer, push);
         }
-        for (key, _) in keys.iter().zip(pushes).filter(|(_, pushes)| *pushes > 0) {
-            if self.unsent.len() < MAX_UNSENT {
-                let pushed = self.links.keys().filter(|peer| lacks(peer, key));
-                self.unsent.insert(*key, pushed.copied().collect());
+    }
+
+    /// These were authored here, belong elsewhere, and have been given to [`Spread::stored`]: what too few
+    /// peers take is pushed to those who come.
+    pub fn outside(
+        &mut self,
+        keys: impl IntoIterator<Item = AspectKey>,
+        takes: impl Fn(&NodeId, Location) -> bool,
+    ) {
+        for key in keys {
+            let pushed = self.links.keys().filter(|peer| takes(peer, key.location));
+            let pushed: Vec<NodeId> = pushed.take(LEAST_PUSHES.into()).copied().collect();
+            if pushed.len() < LEAST_PUSHES.into() && self.unsent.len() < MAX_UNSENT {
+                self.unsent.insert(key, pushed);
             }
         }
     }
@@ -912,7 +923,9 @@ mod tests {
         let mut spread = with_links(0, 2);
         let (a, b) = (key(1, 0), key(2, 1 << 31));
         // The first takes all, the second nothing yet.
-        spread.stored(ms(0), &[a, b], None, |peer, _| *peer == id(1));
+        let takes = |peer: &NodeId, _| *peer == id(1);
+        spread.stored(ms(0), &[a, b], None, takes);
+        spread.outside([a, b], takes);
         let push = |n, keys: &[AspectKey]| SpreadOutput::Push { peer: id(n), keys: keys.to_vec() };
         assert_eq!(outputs(&mut spread), [push(1, &[a, b])]);
         assert_eq!(spread.unsent().copied().collect::<Vec<_>>(), [a, b]);
