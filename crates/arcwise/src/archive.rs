@@ -9,16 +9,17 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 1 | kind: 0 head, 1 aspects, 2 end |
+//! | 1 | kind: 0 head, 1 aspects, 2 end, 3 copies |
 //! | 4 | length of the body: at most that of an aspect of the largest size, and 4 |
 //! | n | body |
 //! | 32 | check: BLAKE3 `derive_key("arcwise 1 archive", everything before, from the first line on)` |
 //!
-//! There is one head, which comes first, then any number of blocks of aspects, then one end, and nothing
-//! after it:
+//! Copies may come first, once. Then there is one head, then any number of blocks of aspects, then one end,
+//! and nothing after it:
 //!
 //! | kind | body |
 //! |---|---|
+//! | copies | how many of everything the space wants: at the least 1, normally 1, as in tickets; without this block the defaults |
 //! | head | space id 32; how long the space keeps what is published, in microseconds 8, all ones for ever; the rest is the space's name: UTF-8, at most 255 bytes |
 //! | aspects | any number of times: length 4, canonical encoding of an [`Aspect`] |
 //! | end | number of aspects 8; bytes of their encodings together 8; the rest is what the exporter claimed to hold: any number of times, ascending, the first and the last location of an arc, 4 bytes each |
@@ -41,7 +42,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Event, Node, Source, Space,
+    Copies, Event, Node, Source, Space, SpaceOptions,
     ingest::{Ingest, Stored, blocking},
 };
 
@@ -53,6 +54,7 @@ const CHECK: &str = "arcwise 1 archive";
 const HEAD: u8 = 0;
 const ASPECTS: u8 = 1;
 const END: u8 = 2;
+const COPIES: u8 = 3;
 
 /// Longest body of a block, in bytes.
 const MAX_BODY: usize = 4 + ASPECT_OVERHEAD + MAX_ASPECT_DATA;
@@ -183,6 +185,9 @@ impl Space {
         let (held, stats) = (self.state.store.held(), self.state.store.stats());
         let mut archive = Writer { output: writer, hasher: hasher() };
         archive.write(FIRST_LINE).await?;
+        let copies = self.overview().wanted;
+        // Neither is above 255.
+        archive.block(COPIES, &[copies.min() as u8, copies.target() as u8]).await?;
         let name = self.name();
         let name = &name[..name.floor_char_boundary(MAX_NAME)];
         let age = self.state.store.limits().max_age;
@@ -247,13 +252,14 @@ impl Node {
     /// See [`ImportError`].
     pub async fn import(&self, reader: impl AsyncRead + Unpin) -> Result<Imported, ImportError> {
         let mut archive = Reader::open(reader, &self.running.stop).await?;
-        let (id, max_age, name) = archive.head().await?;
+        let (copies, (id, max_age, name)) = archive.head().await?;
         let limits = Limits { max_age, max_bytes: None };
         let (space, created) = match self.space(&id) {
             Some(space) => (space, false),
             None => {
                 let (held, target) = (ArcSet::empty(), ArcSet::full());
-                (self.add_space(id, &name, held, target, limits.into()).await?, true)
+                let options = SpaceOptions { copies, ..limits.into() };
+                (self.add_space(id, &name, held, target, options).await?, true)
             }
         };
         // Kept, so that an import that takes several attempts ends as any other.
@@ -395,6 +401,9 @@ struct Reader<'a, R> {
     at: u64,
 }
 
+/// A space's id, how long it keeps what is published, and its name.
+type Head = (SpaceId, Option<Duration>, String);
+
 struct Block {
     /// Where it begins.
     at: u64,
@@ -418,8 +427,15 @@ impl<'a, R: AsyncRead + Unpin> Reader<'a, R> {
         }
     }
 
-    async fn head(&mut self) -> Result<(SpaceId, Option<Duration>, String), ImportError> {
-        let Block { at, kind, body } = self.block().await?;
+    async fn head(&mut self) -> Result<(Copies, Head), ImportError> {
+        let mut copies = Copies::default();
+        let Block { mut at, mut kind, mut body } = self.block().await?;
+        if kind == COPIES {
+            let [min, target] = *body else { return Err(ImportError::Damaged { at }) };
+            let wanted = Copies::new(min.into(), target.into());
+            copies = wanted.map_err(|_| ImportError::Damaged { at })?;
+            Block { at, kind, body } = self.block().await?;
+        }
         let parsed = body.split_first_chunk().filter(|_| kind == HEAD).and_then(|(id, rest)| {
             let (age, name) = rest.split_first_chunk()?;
             let age = Some(u64::from_le_bytes(*age)).filter(|age| *age < u64::MAX);
@@ -428,7 +444,7 @@ impl<'a, R: AsyncRead + Unpin> Reader<'a, R> {
             let name = name.chars().filter(|c| !c.is_control()).collect();
             Some((SpaceId(*id), age.map(Duration::from_micros), name))
         });
-        parsed.ok_or(ImportError::Damaged { at })
+        Ok((copies, parsed.ok_or(ImportError::Damaged { at })?))
     }
 
     async fn block(&mut self) -> Result<Block, ImportError> {

@@ -8,8 +8,9 @@ use std::{
 };
 
 use arcwise::{
-    ArcSet, Aspect, AspectHash, Config, EntryAddress, Event, ExportError, ImportError, Imported,
-    Limits, Location, MAX_ASPECT_DATA, NewAspect, Node, Source, Space, SpaceId, Time,
+    ArcSet, Aspect, AspectHash, Config, Copies, EntryAddress, Event, ExportError, ImportError,
+    Imported, Limits, Location, MAX_ASPECT_DATA, NewAspect, Node, Source, Space, SpaceId,
+    SpaceOptions, Time,
 };
 use arcwise_proto::AuthorKey;
 use proptest::prelude::*;
@@ -169,12 +170,19 @@ proptest! {
 async fn the_format_is_as_described() {
     let folder = TempDir::new().unwrap();
     let alice = open(&folder).await;
-    let space = alice.create_space("Grüße", Limits::default()).await.unwrap();
+    let copies = Copies::new(3, 7).unwrap();
+    let options = SpaceOptions { copies, ..Limits::default().into() };
+    let space = alice.create_space("Grüße", options).await.unwrap();
     space.publish(aspects(0..5)).await.unwrap();
     let aspects: Vec<Aspect> =
         space.since(0, 9).await.unwrap().into_iter().map(|(_, aspect)| aspect).collect();
-    let blocks = [head(&space.id(), "Grüße"), body(&aspects), end(&aspects, &[(0, u32::MAX)])];
-    assert_eq!(export(&space).await, archive(&blocks));
+    let end = end(&aspects, &[(0, u32::MAX)]);
+    let blocks = [(3, vec![3, 7]), head(&space.id(), "Grüße"), body(&aspects), end];
+    let archive = archive(&blocks);
+    assert_eq!(export(&space).await, archive);
+    let folder = TempDir::new().unwrap();
+    let there = import(&open(&folder).await, &archive).await.unwrap().space;
+    assert_eq!(there.overview().wanted, copies);
 }
 
 /// A small archive, cut at every place and with every byte changed: an error each time, and what is
@@ -278,7 +286,11 @@ async fn what_was_never_an_export_is_refused() {
         vec![(0, [vec![7; 40], vec![0xff]].concat())],
         vec![(0, [vec![7; 32], vec![b'x'; 264]].concat())],
         vec![head(), head()],
-        vec![head(), (3, Vec::new())],
+        vec![head(), (4, Vec::new())],
+        vec![head(), (3, vec![3, 7])],
+        vec![(3, vec![3]), head()],
+        vec![(3, vec![7, 3]), head()],
+        vec![(3, vec![3, 7]), (3, vec![3, 7]), head()],
         vec![head(), far],
         vec![head(), (1, vec![0; 3])],
         vec![head(), end(one, &[])],
