@@ -25,7 +25,7 @@ use iroh::{
 };
 use tokio::{
     sync::{Notify, Semaphore, broadcast, oneshot, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -63,6 +63,10 @@ const MAX_CONNECTIONS: usize = 1024;
 
 /// Connections being made at a time, in each direction: more only fill socket buffers.
 const MAX_HANDSHAKES: usize = 32;
+
+/// How long the handshake of an incoming connection may take: some round trips of the slowest line, and packets
+/// that get lost.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Sessions that peers have opened, at a time, so that many who come back at once are served one after the
 /// other. A guess: each has some megabytes in memory at the most.
@@ -824,11 +828,29 @@ async fn accept(inner: Arc<Inner>) {
             incoming.refuse();
             continue;
         };
-        let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
+        let permit = match handshakes.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            // Whoever makes up the address it sends from does not get a place in line.
+            Err(_) if !incoming.remote_addr_validated() => {
+                // Fails only where it has been validated.
+                let _ = incoming.retry();
+                continue;
+            }
+            Err(_) => tokio::select! {
+                permit = handshakes.clone().acquire_owned() => match permit {
+                    Ok(permit) => permit,
+                    Err(_) => return,
+                },
+                () = inner.stop.cancelled() => return,
+            },
+        };
         let node = inner.clone();
         inner.spawn(async move {
             let conn = tokio::select! {
-                conn = incoming => conn,
+                conn = timeout(HANDSHAKE, incoming.into_future()) => match conn {
+                    Ok(conn) => conn,
+                    Err(_) => return tracing::debug!("an incoming connection was not completed"),
+                },
                 () = node.stop.cancelled() => return,
             };
             drop(permit);

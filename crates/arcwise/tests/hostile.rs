@@ -17,7 +17,7 @@ use iroh::{
     endpoint::{Connection, ConnectionError, RecvStream, SendStream, presets},
 };
 use tempfile::TempDir;
-use tokio::{sync::broadcast::Receiver, time::timeout};
+use tokio::{net::UdpSocket, sync::broadcast::Receiver, time::timeout};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -383,4 +383,42 @@ fn fetching(space: u32) -> ArcRequest {
     let ArcRequest { open, body } = opening(space);
     let open = open.map(|open| Open { flow: Flow::ToAlice, ..open });
     ArcRequest { open, body }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_never_completes_a_handshake_does_not_keep_others_out() {
+    let (_folder, node) = node().await;
+    let target = node.listening()[0];
+    // What goes to the node through here gets there, and nothing comes back.
+    let one_way = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let sender = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = endpoint().await;
+    for n in 0..100_u64 {
+        let id = iroh::SecretKey::from_bytes(blake3::hash(&n.to_le_bytes()).as_bytes()).public();
+        let address = EndpointAddr::new(id).with_ip_addr(one_way.local_addr().unwrap());
+        let endpoint = endpoint.clone();
+        tokio::spawn(async move { endpoint.connect(address, b"arcwise/1").await });
+    }
+    let asked_to_retry = async {
+        let (mut packet, mut answer) = ([0; 2048], [0; 2048]);
+        loop {
+            tokio::select! {
+                len = one_way.recv(&mut packet) => {
+                    sender.send_to(&packet[..len.unwrap()], target).await.unwrap();
+                }
+                len = sender.recv(&mut answer) => {
+                    // A Retry packet (RFC 9000, 17.2.5): prove that this address is yours.
+                    if len.unwrap() > 0 && answer[0] & 0xf0 == 0xf0 {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    timeout(PATIENCE, asked_to_retry).await.expect("it asks for a proof of the address");
+    // Whoever completes it gets in.
+    let mut stranger = dial(&node).await;
+    let hello = Message::Hello(stranger.hello(&[]));
+    stranger.send.write_all(&hello.encode()).await.unwrap();
+    assert!(matches!(read(&mut stranger.recv).await, Some(Message::Hello(_))));
 }
