@@ -43,16 +43,16 @@ pub struct Args {
     #[arg(long, default_value_t = 200)]
     size: usize,
     /// The least and the normal number of copies.
-    #[arg(long, default_value = "3,6", value_parser = copies)]
+    #[arg(long, default_value = "3,4", value_parser = copies)]
     copies: Copies,
     /// Entries authored a second while the network is whole.
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 100)]
     rate: u64,
     /// Where the nodes sit on the ring, who authors and who dies follows from it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How long a peer may be away, in seconds, before others take its place.
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, default_value_t = 5)]
     patience: u64,
     /// How long the network is cut in two, in seconds.
     #[arg(long, default_value_t = 60)]

@@ -222,10 +222,10 @@ impl Inner {
         self.spawn(async move {
             let stop = inner.stop.clone();
             let result = stop.run_until_cancelled(inner.attempt(id, addresses)).await;
-            if let Some(Err(failure)) = result {
-                inner.not_reached(&id, failure);
+            match result {
+                Some(Err(failure)) => inner.not_reached(&id, failure),
+                _ => inner.dialed(&id),
             }
-            inner.dialed(&id);
         });
     }
 
@@ -336,12 +336,14 @@ impl Inner {
     fn not_reached(self: &Arc<Self>, id: &NodeId, failure: DialFailure) {
         // It has reached this node meanwhile.
         if self.peer(id).is_some() {
-            return;
+            return self.dialed(id);
         }
         tracing::debug!(peer = %id.short(), %failure, "dialling failed");
         if let Some(record) = lock(&self.known).get_mut(id) {
             record.failure = Some(failure);
         }
+        // Before the swarms are told, since they may want it dialled again, where it is by now.
+        self.dialed(id);
         let spaces = lock(&self.spaces).clone();
         for space in spaces {
             space.swarm(self, &[], |swarm, now| swarm.unreachable(now, id));

@@ -58,6 +58,19 @@ async fn gone(node: &Node, peer: NodeId) -> String {
     .await
 }
 
+/// Takes an address as soon as nobody has it any more.
+async fn taken(address: SocketAddr) -> UdpSocket {
+    let take = async {
+        loop {
+            match UdpSocket::bind(address).await {
+                Ok(socket) => return socket,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, take).await.expect("it becomes free")
+}
+
 /// Passes packets on to a node, but for the first one from each port: whoever else was asked at the same
 /// moment answers first.
 async fn slow_way(to: SocketAddr) -> SocketAddr {
@@ -154,6 +167,33 @@ async fn a_ticket_is_good_while_one_of_its_nodes_is_there() {
     until_held(&theirs, &mut carols, 100).await;
     bob.shutdown().await;
     carol.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_moves_is_found_again_through_others_and_without_a_ticket() {
+    let [a, b, c] = [(); 3].map(|()| TempDir::new().unwrap());
+    let (alice, bob, carol) = (open(&a).await, open(&b).await, open(&c).await);
+    let here = alice.create_space("test", Limits::default()).await.unwrap();
+    let ticket = Ticket { others: Vec::new(), ..alice.ticket(&here.id()).unwrap() };
+    bob.join(&ticket).await.unwrap();
+    carol.join(&ticket).await.unwrap();
+    shared_with(&bob, carol.id()).await;
+
+    let before = [bob.listening()[0], carol.listening()[0]];
+    bob.shutdown().await;
+    carol.shutdown().await;
+    drop((bob, carol));
+    // Somebody else has their ports now, and answers nothing.
+    let _taken = [taken(before[0]).await, taken(before[1]).await];
+    let (bob, carol) = (open(&b).await, open(&c).await);
+    assert!(!before.contains(&bob.listening()[0]) && !before.contains(&carol.listening()[0]));
+    // Where they are, each can only have heard from Alice.
+    shared_with(&bob, carol.id()).await;
+    shared_with(&alice, bob.id()).await;
+    shared_with(&alice, carol.id()).await;
+    for node in [alice, bob, carol] {
+        node.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
