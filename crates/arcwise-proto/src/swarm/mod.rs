@@ -452,7 +452,9 @@ impl Swarm {
             _ if !self.settings.push => self.spread.held(keys),
             Arrival::Authored => {
                 self.spread.stored(now, keys, None, takes);
-                let outside = keys.iter().filter(|key| !own.contains(key.location));
+                // Who does not know yet what to hold may come to hold it.
+                let decided = self.settings.fixed.is_some() || !own.is_empty();
+                let outside = keys.iter().filter(|key| decided && !own.contains(key.location));
                 self.spread.outside(outside.copied(), takes);
             }
             Arrival::Pushed(from) => self.spread.stored(now, keys, Some(from), takes),
