@@ -129,7 +129,7 @@ impl Network {
         }
     }
 
-    /// Some members publish entries, each `step` of them one.
+    /// These members publish entries, one after the other.
     async fn author(&mut self, numbers: std::ops::Range<u64>, members: std::ops::Range<usize>) {
         for n in numbers {
             let member = &self.members[members.start + n as usize % members.len()];
@@ -212,11 +212,12 @@ async fn it_grows_spreads_loses_a_third_is_cut_and_heals() {
     assert!(network.least_copies() >= 2);
     network.ask().await;
 
+    let mut left_behind = Vec::new();
     for _ in 0..4 {
         let member = network.members.remove(network.members.len() / 2);
         // Everything of it stops where it is. Its folder must outlast what still writes to it.
         member.runtime.shutdown_background();
-        std::mem::forget(member.folder);
+        left_behind.push(member.folder);
     }
     let is_whole = |network: &Network| network.least_claimed() >= 3 && network.lacking() == 0;
     network.until("others take the place of those who are gone", is_whole).await;
