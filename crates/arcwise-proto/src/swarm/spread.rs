@@ -52,7 +52,7 @@ const TOO_MANY_COPIES: u8 = 2;
 const SECTORS: usize = 64;
 
 /// A bit for each sector.
-type Sectors = u64;
+type SectorSet = u64;
 
 /// Most keys that were announced and are not here. A guess: a second of very many; about 10 MB.
 const MAX_MISSING: usize = 65_536;
@@ -118,7 +118,7 @@ pub struct Spread {
 
 #[derive(Debug)]
 struct Link {
-    eager: Sectors,
+    eager: SectorSet,
     /// By how much the copies that the peer pushed outnumber what was new, in each sector.
     copies: [u8; SECTORS],
     /// What waits to be announced to the peer: less than a page.
@@ -165,7 +165,7 @@ impl Spread {
     /// A peer that is in the space is connected. It may be called again for the same one.
     pub fn met(&mut self, peer: NodeId) {
         let eager = self.links.values().filter(|link| link.eager != 0).count();
-        let eager = if eager < FANOUT { Sectors::MAX } else { 0 };
+        let eager = if eager < FANOUT { SectorSet::MAX } else { 0 };
         let (copies, news, announced, moved) = ([0; SECTORS], Vec::new(), 0, None);
         let link = Link { eager, copies, news, announced, moved };
         self.links.entry(peer).or_insert(link);
@@ -468,7 +468,7 @@ impl Spread {
     }
 
     /// In which sectors other links than that of `peer` are eager.
-    fn eager_besides(&self, peer: &NodeId) -> Sectors {
+    fn eager_besides(&self, peer: &NodeId) -> SectorSet {
         let others = self.links.iter().filter(|(other, _)| *other != peer);
         others.fold(0, |all, (_, link)| all | link.eager)
     }
@@ -505,11 +505,11 @@ fn sector(key: &AspectKey) -> usize {
     ((u64::from(key.location.0) * SECTORS as u64) >> 32) as usize
 }
 
-fn bit(key: &AspectKey) -> Sectors {
+fn bit(key: &AspectKey) -> SectorSet {
     1 << sector(key)
 }
 
-fn bits(keys: &[AspectKey]) -> Sectors {
+fn bits(keys: &[AspectKey]) -> SectorSet {
     keys.iter().fold(0, |all, key| all | bit(key))
 }
 
