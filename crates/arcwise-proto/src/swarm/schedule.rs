@@ -103,10 +103,6 @@ pub struct Schedule {
     peers: BTreeMap<NodeId, Pace>,
     longest: Duration,
     pushed: bool,
-    /// See [`STIRRING`].
-    stirring: Duration,
-    /// See [`FIRST_WAIT`].
-    first_wait: Duration,
     random: Random,
     wake_at: Option<Time>,
 }
@@ -115,19 +111,12 @@ impl Schedule {
     /// `longest` is the wait between probes while nothing happens; `pushed` says whether peers push what
     /// is new, too.
     pub fn new(longest: Duration, pushed: bool, seed: u64) -> Self {
-        let (stirring, first_wait) = match pushed {
-            true => (STIRRING.1, FIRST_WAIT.1),
-            false => (STIRRING.0, FIRST_WAIT.0),
-        };
-        Self {
-            peers: BTreeMap::new(),
-            longest,
-            pushed,
-            stirring,
-            first_wait: first_wait.min(longest),
-            random: Random::new(seed),
-            wake_at: None,
-        }
+        Self { peers: BTreeMap::new(), longest, pushed, random: Random::new(seed), wake_at: None }
+    }
+
+    /// Of two waits that without pushes, or that with them.
+    fn either(&self, waits: (Duration, Duration)) -> Duration {
+        if self.pushed { waits.1 } else { waits.0 }
     }
 
     /// A connection stands. Both sides would find the same, so only who dialled begins.
@@ -136,7 +125,7 @@ impl Schedule {
             compare: dialed.then_some(now),
             probe: now + self.random.around(FIRST_WAIT.0),
             probe_by: None,
-            wait: self.first_wait,
+            wait: self.either(FIRST_WAIT).min(self.longest),
             retry: RETRY,
             settled: false,
             doing: None,
@@ -155,14 +144,15 @@ impl Schedule {
         let mut lacking = SOON.saturating_sub(peers.iter().filter(waiting).count());
         // Another few each time: the order of ids must not decide who always comes first.
         let first = self.random.below(peers.len().max(1));
-        let later = self.stirring * LATER;
+        let stirring = self.either(STIRRING);
+        let (later, first_wait) = (stirring * LATER, self.either(FIRST_WAIT).min(self.longest));
         for peer in peers.iter().cycle().skip(first).take(peers.len()) {
             let (still, later) = (self.random.around(STILL), self.random.around(later / 2));
             let Some(pace) = self.peers.get_mut(peer) else { continue };
             pace.settled = false;
-            pace.wait = self.first_wait;
+            pace.wait = first_wait;
             if pace.probe_by.is_none() && lacking > 0 {
-                pace.probe_by = Some(now + self.stirring);
+                pace.probe_by = Some(now + stirring);
                 lacking -= 1;
             }
             pace.probe = match pace.probe_by {
