@@ -1,0 +1,9 @@
+//! Arcwise networks in virtual time.
+//!
+//! A simulation runs the protocol's own machines, [`Swarm`](arcwise_proto::swarm::Swarm),
+//! [`Control`](arcwise_proto::session::Control) and [`Session`](arcwise_proto::session::Session), for each of
+//! its nodes, over a network, disks, clocks and people that are simulated. The same scenario and seed give the
+//! same results, to the bit.
+
+pub mod results;
+pub mod scenario;

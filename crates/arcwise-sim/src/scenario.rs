@@ -1,0 +1,415 @@
+//! What a simulation is of: nodes, network, disks, clocks, people, and what happens when.
+//!
+//! A scenario is a TOML file; the ones in `scenarios/` are built in. Every key is optional but `name`,
+//! `about` and `nodes`; what is left out has the value of [`Default`]. Times and lengths of time are
+//! written with a unit: `"250ms"`, `"30s"`, `"10m"`, `"1h"`, `"7d"`.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// A simulation, but for its seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// One word, as it is given on the command line.
+    pub name: String,
+    /// What it shows, in a sentence.
+    pub about: String,
+    /// How many nodes there are in all; some may join later.
+    pub nodes: usize,
+    /// How long it goes on.
+    #[serde(default = "half_an_hour")]
+    pub length: Span,
+    /// When all nodes with arcs in common must hold the same again: so long before the end, nothing is
+    /// published and nobody comes or goes any more.
+    #[serde(default = "five_minutes")]
+    pub quiet: Span,
+    /// The least and the normal number of copies.
+    #[serde(default = "copies")]
+    pub copies: (u32, u32),
+    /// How long a peer may be away before others take its place.
+    #[serde(default = "patience")]
+    pub patience: Span,
+    /// The longest wait between probes of a peer.
+    #[serde(default = "five_minutes")]
+    pub idle: Span,
+    /// Of the network.
+    #[serde(default)]
+    pub network: Network,
+    /// Of the disks.
+    #[serde(default)]
+    pub disk: Disk,
+    /// What people do.
+    #[serde(default)]
+    pub people: People,
+    /// Who does not do as the others.
+    #[serde(default)]
+    pub others: Others,
+    /// What happens once, in any order.
+    #[serde(default, rename = "event", skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event>,
+    /// What must hold besides what always must.
+    #[serde(default)]
+    pub expect: Expect,
+}
+
+/// How nodes are connected.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// One way, the shortest and the longest between two nodes; each pair has its own.
+    pub latency: (Span, Span),
+    /// Each message takes up to so much longer: so messages on different streams overtake each other.
+    pub jitter: Span,
+    /// The part of the packets that is lost, and sent again after another round trip and a half.
+    pub loss: f64,
+    /// The part of the packets that comes twice: it costs bytes, and QUIC drops the second one.
+    pub duplicates: f64,
+    /// Bits a second that a node can send, and receive; 0 for no limit.
+    pub up: f64,
+    /// See `up`.
+    pub down: f64,
+    /// The part of the nodes that can dial and cannot be dialled.
+    pub unreachable: f64,
+}
+
+/// How a node stores.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Disk {
+    /// How long it takes until what is written is durable: about.
+    pub sync: Span,
+    /// Bytes a node has room for; 0 for no limit.
+    pub quota: u64,
+    /// The part of the nodes that have that limit.
+    pub limited: f64,
+}
+
+/// What people do with their nodes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct People {
+    /// How many nodes are there from the beginning, as a part of all; the others come by events.
+    pub present: f64,
+    /// Over how long the first ones start.
+    pub starting: Span,
+    /// Entries that the first node holds before anybody else joins.
+    pub entries: usize,
+    /// Entries published in a minute, in the whole space, from a minute after the beginning on.
+    pub publishing: f64,
+    /// Bytes of an aspect's data, on average.
+    pub size: u32,
+    /// Of how many other nodes a receipt is waited for with each; 0 for none.
+    pub receipts: u32,
+    /// Entries looked up in a minute, in the whole space.
+    pub asking: f64,
+    /// How long a node stays on, half of the time: heavy-tailed (a Pareto distribution with exponent 1.5).
+    /// `None` for always.
+    pub session: Option<Span>,
+    /// How long a node is off in between, half of the time: as `session`.
+    pub away: Span,
+    /// The part of the sessions that end for good: the node's disk is gone. Somebody new comes instead.
+    pub for_good: f64,
+    /// How far clocks are off, either way, at most.
+    pub skew: Span,
+}
+
+/// Parts of all nodes that do not do as the others.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Others {
+    /// Those that store nothing.
+    pub free_riders: f64,
+    /// Those that claim four times the arc that they hold, keep nothing, and praise each other.
+    pub liars: f64,
+}
+
+/// Something that happens at a time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// After how long.
+    pub at: Span,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happens. Parts are of the nodes that are on at that time, at random.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum What {
+    /// Nodes are gone for good, at once, with their disks.
+    Lose {
+        /// Which part.
+        part: f64,
+    },
+    /// Nodes stop without a word, and lose what their disks had not synced; they come back.
+    Crash {
+        /// Which part.
+        part: f64,
+        /// How long they are away.
+        away: Span,
+    },
+    /// New nodes come: so many that afterwards they are this part of all that are on.
+    Join {
+        /// Which part.
+        part: f64,
+        /// Over how long.
+        over: Span,
+    },
+    /// All nodes restart, one after the other.
+    Restart {
+        /// Over how long.
+        over: Span,
+        /// How long each is away.
+        away: Span,
+    },
+    /// The network falls into two parts.
+    Cut {
+        /// Which part of the nodes is in the smaller one.
+        part: f64,
+        /// For how long.
+        lasts: Span,
+    },
+}
+
+/// What must hold at the end, or at all times.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Expect {
+    /// For how long, at most, any sector of the ring had fewer reachable copies than the least number, after
+    /// each event and from when there are enough nodes.
+    pub below_min: Span,
+    /// The part of the aspects that may be lost although nobody acknowledged them.
+    pub lost: f64,
+    /// The most that any node holds, as a multiple of the mean.
+    pub load: f64,
+    /// The part of the nodes whose target changes in an hour, in the last third of the time.
+    pub changing: f64,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            latency: (Span::millis(10), Span::millis(120)),
+            jitter: Span::millis(5),
+            loss: 0.001,
+            duplicates: 0.0005,
+            up: 20e6,
+            down: 100e6,
+            unreachable: 0.0,
+        }
+    }
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self { sync: Span::millis(5), quota: 0, limited: 0.0 }
+    }
+}
+
+impl Default for People {
+    fn default() -> Self {
+        Self {
+            present: 1.0,
+            starting: Span::secs(120),
+            entries: 1000,
+            publishing: 30.0,
+            size: 1000,
+            receipts: 0,
+            asking: 10.0,
+            session: None,
+            away: Span::secs(1800),
+            for_good: 0.0,
+            skew: Span::secs(1),
+        }
+    }
+}
+
+impl Default for Expect {
+    fn default() -> Self {
+        Self { below_min: Span::secs(0), lost: 0.0, load: 2.0, changing: 0.01 }
+    }
+}
+
+fn half_an_hour() -> Span {
+    Span::secs(1800)
+}
+
+fn five_minutes() -> Span {
+    Span::secs(300)
+}
+
+fn patience() -> Span {
+    Span::secs(120)
+}
+
+fn copies() -> (u32, u32) {
+    (8, 20)
+}
+
+/// The scenarios that are built in, by name.
+pub const BUILT_IN: &[(&str, &str)] = &[];
+
+/// Why a scenario cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// It is not TOML, or not of a scenario.
+    #[error("{0}")]
+    Toml(#[from] toml::de::Error),
+    /// A value makes no sense.
+    #[error("`{field}`: {problem}")]
+    Field {
+        /// Which key.
+        field: &'static str,
+        /// What is wrong with it, and what it should be.
+        problem: String,
+    },
+}
+
+impl Scenario {
+    /// Reads a scenario and checks that it makes sense.
+    ///
+    /// # Errors
+    /// See [`ScenarioError`].
+    pub fn parse(text: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self = toml::from_str(text)?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// One that is built in; `None` where there is none of that name.
+    ///
+    /// # Errors
+    /// None: they are tested.
+    pub fn named(name: &str) -> Option<Result<Self, ScenarioError>> {
+        let (_, text) = BUILT_IN.iter().find(|(known, _)| *known == name)?;
+        Some(Self::parse(text))
+    }
+
+    /// Whether its values make sense.
+    ///
+    /// # Errors
+    /// [`ScenarioError::Field`] where not.
+    pub fn check(&self) -> Result<(), ScenarioError> {
+        let fail =
+            |field, problem: &str| Err(ScenarioError::Field { field, problem: problem.into() });
+        let part = |it: f64| (0.0..=1.0).contains(&it);
+        if self.nodes == 0 || self.nodes > 1_000_000 {
+            return fail("nodes", "it must be 1 to 1,000,000");
+        }
+        if self.length.0 < Duration::from_secs(60)
+            || self.length.0 > Duration::from_secs(31 * 86_400)
+        {
+            return fail("length", "it must be a minute to 31 days");
+        }
+        if self.quiet.0 > self.length.0 / 2 {
+            return fail("quiet", "it must not be longer than half of the length");
+        }
+        if arcwise_proto::swarm::Copies::new(self.copies.0, self.copies.1).is_err() {
+            return fail(
+                "copies",
+                "the least must be 1 or more, and not above the normal number, which is 255 at most",
+            );
+        }
+        let latency = self.network.latency;
+        if latency.0.0 < Duration::from_millis(1) || latency.1.0 < latency.0.0 {
+            return fail("network.latency", "it must be 1ms or more, the shorter one first");
+        }
+        let parts = [
+            ("network.loss", self.network.loss),
+            ("network.duplicates", self.network.duplicates),
+            ("network.unreachable", self.network.unreachable),
+            ("disk.limited", self.disk.limited),
+            ("people.present", self.people.present),
+            ("people.for_good", self.people.for_good),
+            ("others.free_riders", self.others.free_riders),
+            ("others.liars", self.others.liars),
+        ];
+        if let Some((field, _)) = parts.into_iter().find(|(_, value)| !part(*value)) {
+            return fail(field, "it must be from 0 to 1");
+        }
+        if self.network.loss > 0.5 {
+            return fail("network.loss", "above a half, no connection lasts");
+        }
+        for event in &self.events {
+            if event.at.0 > self.length.0 - self.quiet.0 {
+                return fail("event.at", "it must come before the quiet time at the end");
+            }
+            let ok = match &event.what {
+                What::Lose { part: it }
+                | What::Crash { part: it, .. }
+                | What::Cut { part: it, .. } => part(*it),
+                What::Join { part: it, .. } => (0.0..1.0).contains(it),
+                What::Restart { .. } => true,
+            };
+            if !ok {
+                return fail("event.part", "it must be from 0 to 1");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A length of time, with a unit where it is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// So many seconds.
+    pub const fn secs(n: u64) -> Self {
+        Self(Duration::from_secs(n))
+    }
+
+    /// So many milliseconds.
+    pub const fn millis(n: u64) -> Self {
+        Self(Duration::from_millis(n))
+    }
+}
+
+/// What is no length of time.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no length of time: write a number and ms, s, m, h or d")]
+pub struct SpanError(String);
+
+const UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+impl FromStr for Span {
+    type Err = SpanError;
+
+    fn from_str(text: &str) -> Result<Self, SpanError> {
+        let error = || SpanError(text.to_owned());
+        let at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(error)?;
+        let (number, unit) = text.split_at(at);
+        let number: f64 = number.trim().parse().map_err(|_| error())?;
+        let (_, millis) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(error)?;
+        let seconds = number * *millis as f64 / 1000.0;
+        Duration::try_from_secs_f64(seconds).map(Span).map_err(|_| error())
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = SpanError;
+
+    fn try_from(text: String) -> Result<Self, SpanError> {
+        text.parse()
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> String {
+        span.to_string()
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis() as u64;
+        let whole = UNITS.iter().find(|(_, unit)| millis.is_multiple_of(*unit) && millis > 0);
+        let (name, unit) = whole.unwrap_or(&("ms", 1));
+        write!(f, "{}{name}", millis / unit)
+    }
+}
