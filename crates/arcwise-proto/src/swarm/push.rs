@@ -73,24 +73,6 @@ impl PushQueue {
         true
     }
 
-    /// The next message, without the peer's number for its space: see [`Message::pushed_in`]. Aspects of
-    /// one space that wait together go together.
-    pub fn next(&mut self) -> Option<(SpaceId, Message)> {
-        let (of, first) = self.urgent.pop_front().or_else(|| self.others.pop_front())?;
-        self.size -= first.size();
-        let space = 0;
-        let message = match first {
-            Push::Aspect(first) => {
-                AspectBroadcast { space, aspects: self.together(of, first) }.into()
-            }
-            Push::Announce { keys, receipt } => Announce { space, keys, receipt }.into(),
-            Push::Graft(keys) => Graft { space, keys }.into(),
-            Push::Prune(keys) => Prune { space, keys }.into(),
-            Push::Receipt(keys) => Receipt { space, keys }.into(),
-        };
-        Some((of, message))
-    }
-
     /// An aspect, and those behind it that fit the same message.
     fn together(&mut self, of: SpaceId, first: Aspect) -> Vec<Aspect> {
         let mut size = first.encoding().len();
@@ -105,6 +87,29 @@ impl PushQueue {
             self.others.pop_front();
         }
         aspects
+    }
+}
+
+/// The messages that are to go now; there may be more later.
+impl Iterator for PushQueue {
+    type Item = (SpaceId, Message);
+
+    /// The next message, without the peer's number for its space: see [`Message::pushed_in`]. Aspects of
+    /// one space that wait together go together.
+    fn next(&mut self) -> Option<Self::Item> {
+        let (of, first) = self.urgent.pop_front().or_else(|| self.others.pop_front())?;
+        self.size -= first.size();
+        let space = 0;
+        let message = match first {
+            Push::Aspect(first) => {
+                AspectBroadcast { space, aspects: self.together(of, first) }.into()
+            }
+            Push::Announce { keys, receipt } => Announce { space, keys, receipt }.into(),
+            Push::Graft(keys) => Graft { space, keys }.into(),
+            Push::Prune(keys) => Prune { space, keys }.into(),
+            Push::Receipt(keys) => Receipt { space, keys }.into(),
+        };
+        Some((of, message))
     }
 }
 
@@ -130,8 +135,7 @@ mod tests {
         ] {
             assert!(queue.push(space, push));
         }
-        let order: Vec<Kind> =
-            std::iter::from_fn(|| queue.next()).map(|(_, message)| message.kind()).collect();
+        let order: Vec<Kind> = queue.by_ref().map(|(_, message)| message.kind()).collect();
         let (aspects, announce) = (Kind::AspectBroadcast, Kind::Announce);
         assert_eq!(order, [Kind::Receipt, aspects, announce, aspects]);
         assert_eq!(queue.size, 0);
@@ -148,7 +152,8 @@ mod tests {
         for (n, space) in [0, 0, 0, 1].into_iter().enumerate() {
             assert!(queue.push(spaces[space], Push::Aspect(large(n as u8))));
         }
-        let together: Vec<_> = std::iter::from_fn(|| queue.next())
+        let together: Vec<_> = queue
+            .by_ref()
             .map(|(space, mut message)| {
                 *message.pushed_in().unwrap() = 7;
                 let Message::AspectBroadcast(broadcast) = message else { panic!() };
