@@ -5,5 +5,8 @@
 //! its nodes, over a network, disks, clocks and people that are simulated. The same scenario and seed give the
 //! same results, to the bit.
 
+mod disk;
+mod network;
+mod random;
 pub mod results;
 pub mod scenario;
