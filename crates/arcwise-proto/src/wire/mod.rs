@@ -261,6 +261,19 @@ impl Message {
         Header::LEN + self.body_len()
     }
 
+    /// On a broadcast stream: the receiver's number for the space it is about. `None` where it is no message
+    /// of such a stream.
+    pub fn pushed_in(&mut self) -> Option<&mut u32> {
+        match self {
+            Message::AspectBroadcast(AspectBroadcast { space, .. })
+            | Message::Announce(Announce { space, .. })
+            | Message::Graft(Graft { space, .. })
+            | Message::Prune(Prune { space, .. })
+            | Message::Receipt(Receipt { space, .. }) => Some(space),
+            _ => None,
+        }
+    }
+
     /// How many things it carries, as people count them: hashes of a list, aspects of an answer,
     /// tags of a hello; 1 for messages that carry no list.
     pub fn items(&self) -> usize {

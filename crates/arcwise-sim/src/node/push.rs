@@ -57,8 +57,9 @@ impl Running {
                 return;
             }
             let Some((_, mut message)) = conn.pushes.next() else { return };
-            // Everybody's number for the only space.
-            number(&mut message, conn.theirs.as_ref().map_or(0, |theirs| theirs.number));
+            if let Some((space, theirs)) = message.pushed_in().zip(conn.theirs.as_ref()) {
+                *space = theirs.number;
+            }
             let waits = matches!(message, Message::AspectBroadcast(_));
             let bytes = size(&message);
             let sending = Sending { bytes, cause: Cause::Push, waits, after: conn.push_lane };
@@ -109,16 +110,5 @@ impl Running {
             Message::Receipt(receipt) => self.swarm.receipt(id, &receipt.keys),
             _ => {}
         }
-    }
-}
-
-fn number(message: &mut Message, number: u32) {
-    match message {
-        Message::AspectBroadcast(it) => it.space = number,
-        Message::Announce(it) => it.space = number,
-        Message::Graft(it) => it.space = number,
-        Message::Prune(it) => it.space = number,
-        Message::Receipt(it) => it.space = number,
-        _ => {}
     }
 }
