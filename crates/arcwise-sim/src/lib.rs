@@ -6,7 +6,15 @@
 //! same results, to the bit.
 
 mod disk;
+mod event;
 mod network;
+mod node;
+mod people;
 mod random;
 pub mod results;
+mod run;
 pub mod scenario;
+mod shard;
+mod watch;
+
+pub use run::{Options, Progress, run};
