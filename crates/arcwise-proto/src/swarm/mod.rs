@@ -360,6 +360,9 @@ impl Swarm {
             let wait = if target { Duration::ZERO } else { RECORD_WAITS };
             self.sign_by(now + wait);
         }
+        if self.local.full && !local.full {
+            self.schedule.has_room(now);
+        }
         self.local = local;
         if self.sizing.is_none() {
             let target = self.local.target.arcs().into_iter();
