@@ -22,6 +22,7 @@ mod table;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -596,7 +597,7 @@ impl Swarm {
         now: Time,
         from: NodeId,
         infos: Vec<PeerInfo>,
-    ) -> (Vec<PeerRecord>, Option<RecordError>) {
+    ) -> (Vec<Arc<PeerRecord>>, Option<RecordError>) {
         let (mut records, mut fault) = (Vec::new(), None);
         for info in infos.into_iter().take(MAX_PEERS) {
             let signed = info.record.clone();
@@ -672,13 +673,13 @@ impl Swarm {
             nearest.push(node);
         }
         let known = nearest.iter().filter_map(|node| self.table.get(node));
-        let records: Vec<PeerRecord> = known.map(|known| known.record.clone()).collect();
+        let records: Vec<_> = known.map(|known| known.record.clone()).collect();
         Lookup::new(now, self.us, goal, self.candidates(&goal, &records))
     }
 
     /// What a look-up is to know of peers.
-    pub fn candidates(&self, goal: &Goal, records: &[PeerRecord]) -> Vec<Candidate> {
-        let candidate = |record: &PeerRecord| {
+    pub fn candidates(&self, goal: &Goal, records: &[Arc<PeerRecord>]) -> Vec<Candidate> {
+        let candidate = |record: &Arc<PeerRecord>| {
             let link = self.links.get(&record.node);
             let store = link.map_or(&record.store, |link| &link.theirs.store);
             Candidate {

@@ -7,6 +7,7 @@
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -96,7 +97,7 @@ pub struct Wanted {
 #[derive(Clone, Debug)]
 pub struct Known {
     /// What it says of itself.
-    pub record: PeerRecord,
+    pub record: Arc<PeerRecord>,
     /// The same, as it is passed on and kept.
     pub signed: SignedRecord,
     /// Where it is on the ring.
@@ -499,7 +500,7 @@ impl Table {
         may
     }
 
-    fn take(&mut self, now: Time, record: PeerRecord, signed: SignedRecord) -> Learnt {
+    fn take(&mut self, now: Time, record: Arc<PeerRecord>, signed: SignedRecord) -> Learnt {
         let node = record.node;
         let location = Location::of_node(&self.space, &node);
         let zone = zone(&self.query, &self.zones, &record, location);
