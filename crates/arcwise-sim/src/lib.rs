@@ -5,5 +5,16 @@
 //! its nodes, over a network, disks, clocks and people that are simulated. The same scenario and seed give the
 //! same results, to the bit.
 
+mod disk;
+mod event;
+mod network;
+mod node;
+mod people;
+mod random;
 pub mod results;
+mod run;
 pub mod scenario;
+mod shard;
+mod watch;
+
+pub use run::{Options, Progress, run};

@@ -4,6 +4,7 @@
 //! whom, to whom what is new is pushed, which part of the ring the node aims at, and who is given what
 //! is outside of it. The parts of it are machines of their own.
 
+mod audit;
 mod copies;
 mod fill;
 mod handover;
@@ -11,6 +12,7 @@ mod look;
 mod lookup;
 mod nearby;
 mod outside;
+mod push;
 mod quality;
 mod random;
 mod receipts;
@@ -19,6 +21,7 @@ mod schedule;
 mod sizing;
 mod spread;
 mod table;
+mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -26,12 +29,14 @@ use std::{
     time::Duration,
 };
 
+pub use audit::{SETTLED, audit_keys, audit_passed, audit_proof};
 pub use copies::{Copies, CopiesError, Coverage, Density, Level, Total, is_alien};
 pub use fill::{Fill, Next, Piece, PieceId};
 pub use handover::{Droppable, HandOver};
 pub use lookup::{Asked, Candidate, Goal, Lookup, Outcome as AskedOutcome, Step};
 pub use nearby::{announced, announcement};
 pub use outside::{Change, Outside};
+pub use push::{Push, PushQueue};
 pub use quality::Quality;
 pub use receipts::{Progress, Receipts, WaitId};
 pub use record::{Address, MAX_RECORD_LIFE, PeerRecord, RecordError, SignedRecord};
@@ -39,10 +44,11 @@ pub use schedule::{Due, Filling, Outcome, Schedule};
 pub use sizing::{Neighbour, Sizing};
 pub use spread::{Spread, SpreadOutput};
 pub use table::{Known, Learnt, Table, Wanted};
+pub use turns::{Again, BUSY, Opening, Plan, Purpose, Refusal, TurnId};
 
-use self::random::Random;
+use self::{random::Random, turns::Turns};
 use crate::{
-    aspect::{Aspect, AspectKey, AuthorKey},
+    aspect::{AspectKey, AuthorKey},
     id::{NodeId, SpaceId},
     limits::{MAX_PEERS, PAGE_KEYS},
     ring::{ArcSet, Location, RingArc},
@@ -279,6 +285,7 @@ pub struct Swarm {
     query: ArcSet,
     hand_over: HandOver,
     fill: Fill,
+    turns: Turns,
     schedule: Schedule,
     spread: Spread,
     receipts: Receipts,
@@ -326,6 +333,7 @@ impl Swarm {
             query: ArcSet::empty(),
             hand_over: HandOver::default(),
             fill: Fill::default(),
+            turns: Turns::default(),
             schedule: Schedule::new(settings.idle, settings.push, random.next()),
             spread: Spread::new(random.next()),
             receipts: Receipts::default(),
@@ -539,6 +547,7 @@ impl Swarm {
         self.receipts.gone(peer);
         self.hand_over.gone(peer);
         self.fill.gone(peer);
+        self.turns.gone(peer);
         self.look_soon(now);
     }
 
@@ -931,13 +940,4 @@ fn filling(fill: &Fill, ours: &LocalSpace, peer: &NodeId, theirs: &PeerSpace) ->
         true => Filling::Apart,
         false => Filling::None,
     }
-}
-
-/// Proves, in an audit with this nonce, that an aspect is held: BLAKE3 keyed with the nonce over the id of
-/// who proves it and the aspect's encoding.
-pub fn audit_proof(nonce: &[u8; 32], prover: &NodeId, aspect: &Aspect) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new_keyed(nonce);
-    hasher.update(prover.as_bytes());
-    hasher.update(aspect.encoding());
-    *hasher.finalize().as_bytes()
 }
