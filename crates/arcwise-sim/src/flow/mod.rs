@@ -33,7 +33,7 @@ use self::{
     rule::{Controller, View},
 };
 use crate::{
-    results::{Results, SECTORS, Sample, Summary, Violation},
+    results::{Bytes, Results, SECTORS, Sample, Summary},
     scenario::{Scenario, What},
 };
 
@@ -216,10 +216,8 @@ struct Flow<'a> {
     on: usize,
     filled: f64,
     samples: Vec<Sample>,
-    violations: Vec<Violation>,
     looks: u64,
     lost: f64,
-    /// Bytes held, summed up over time, for the mean.
     hasher: blake3::Hasher,
     seed: u64,
 }
@@ -258,7 +256,6 @@ impl<'a> Flow<'a> {
             on: 0,
             filled: 0.0,
             samples: Vec::new(),
-            violations: Vec::new(),
             looks: 0,
             lost: 0.0,
             hasher: blake3::Hasher::new(),
@@ -271,9 +268,11 @@ impl<'a> Flow<'a> {
         }
         let full = if options.rule == Rule::Kitsune { Reach { up: RING, down: 0 } } else { Reach::FULL };
         let first = flow.people.first as usize;
-        flow.nodes[first].target = full;
-        flow.disk(first, full);
-        flow.nodes[first].held = full;
+        if !options.settled {
+            flow.nodes[first].target = full;
+            flow.disk(first, full);
+            flow.nodes[first].held = full;
+        }
         flow
     }
 
@@ -315,11 +314,18 @@ impl<'a> Flow<'a> {
         self.age(&mut looks);
         self.look(looks);
         self.fill();
+        let enough = match self.options.settled {
+            true => now >= self.people.started + SETTLED,
+            false => self.on >= self.copies.target() as usize,
+        };
+        if enough {
+            self.cover.count_from(now);
+        }
     }
 
     fn turn(&mut self, i: usize, turn: Turn) {
         let node = &mut self.nodes[i];
-        let (held, disk, location) = (node.held, node.disk, node.location);
+        let held = node.held;
         if turn == Turn::On {
             node.on = true;
             node.stay += 1;
@@ -334,9 +340,6 @@ impl<'a> Flow<'a> {
                 self.after(delays.told, i, Due::Told(target));
                 self.start_filling(i);
             }
-            if self.on >= self.copies.target() as usize {
-                self.cover.count_from(self.now);
-            }
             return;
         }
         node.on = false;
@@ -348,7 +351,6 @@ impl<'a> Flow<'a> {
             let node = &mut self.nodes[i];
             (node.held, node.target, node.dropping) = (Reach::default(), Reach::default(), false);
         }
-        let _ = (disk, location);
         self.after(self.options.delays.lost, i, Due::Lost(stay));
     }
 
@@ -482,7 +484,8 @@ impl<'a> Flow<'a> {
                     self.here[i].weight = copy;
                 }
             }
-            if self.nodes[i].on && !self.nodes[i].is_new() && self.scenario.people.session.is_some() {
+            let node = &self.nodes[i];
+            if node.on && !node.is_new() && (self.scenario.people.session.is_some() || node.limited) {
                 looks.push(i as u32);
             }
         }
@@ -780,10 +783,10 @@ impl<'a> Flow<'a> {
     }
 
     /// What is new goes to each of its copies once, by arithmetic; what is filled is counted.
-    fn sent(&self) -> crate::results::Bytes {
+    fn sent(&self) -> Bytes {
         let new = self.published(self.now) - self.scenario.people.entries as u64;
         let pushed = new as f64 * f64::from(self.scenario.people.size) * self.cover.mean();
-        crate::results::Bytes { gossip: self.filled as u64, push: pushed as u64, ..Default::default() }
+        Bytes { gossip: self.filled as u64, push: pushed as u64, ..Default::default() }
     }
 
     fn results(mut self, seed: u64) -> Results {
@@ -812,7 +815,7 @@ impl<'a> Flow<'a> {
             below_min: f64::from(self.cover.longest(self.now)),
             load: if mean > 0.0 { most / mean } else { 0.0 },
             changing: late / nodes.max(1.0) / (hours / 3.0),
-            bytes: crate::results::Bytes {
+            bytes: Bytes {
                 gossip: each(last.bytes.gossip),
                 push: each(last.bytes.push),
                 ..Default::default()
@@ -825,7 +828,7 @@ impl<'a> Flow<'a> {
         Results {
             scenario: self.scenario.clone(),
             seed,
-            violations: std::mem::take(&mut self.violations),
+            violations: Vec::new(),
             missed,
             samples: self.samples,
             summary,
@@ -943,35 +946,22 @@ impl Seen<'_> {
         let (node, n) = (&self.nodes[i], self.nodes.len());
         let (down, up) = (self.far(i, false), self.far(i, true));
         let whole = down + up + 1 >= n;
-        let max_len = self.room.filter(|_| node.limited);
-        let own = node.target.or(node.held);
-        let (from, count) = if whole { (0, n) } else { (i + n - down, down + up + 1) };
-        let from = from % n;
-        if let (Some(patient), Some(here)) =
-            (self.patient.get(from..from + count), self.here.get(from..from + count))
-        {
-            return self.ask(decider, node, patient, here, whole, own, max_len);
-        }
-        let around = |of: &[Neighbour]| -> Vec<Neighbour> {
-            of[from..].iter().chain(&of[..from + count - n]).cloned().collect()
+        let (from, count) = if whole { (0, n) } else { ((i + n - down) % n, down + up + 1) };
+        let around = |all: &[Neighbour]| -> Vec<Neighbour> {
+            all.iter().cycle().skip(from).take(count).cloned().collect()
         };
-        self.ask(decider, node, &around(self.patient), &around(self.here), whole, own, max_len)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn ask(
-        &self,
-        decider: &mut Controller,
-        node: &Node,
-        patient: &[Neighbour],
-        here: &[Neighbour],
-        whole: bool,
-        own: Reach,
-        max_len: Option<u64>,
-    ) -> Option<Reach> {
-        let differ = patient.iter().zip(here).any(|(a, b)| a.weight != b.weight);
-        let view = View { patient, here, differ, whole, own };
-        decider.look(self.now, &view, node.location, self.copies, max_len)
+        let max_len = self.room.filter(|_| node.limited);
+        let mut view = |patient: &[Neighbour], here: &[Neighbour]| {
+            let differ = patient.iter().zip(here).any(|(a, b)| a.weight != b.weight);
+            let own = node.target.or(node.held);
+            let view = View { patient, here, differ, whole, own };
+            decider.look(self.now, &view, node.location, self.copies, max_len)
+        };
+        let range = from..from + count;
+        match (self.patient.get(range.clone()), self.here.get(range)) {
+            (Some(patient), Some(here)) => view(patient, here),
+            _ => view(&around(self.patient), &around(self.here)),
+        }
     }
 
     /// How many places on one side it takes to see as many nodes as a node should know.
@@ -991,3 +981,6 @@ impl Seen<'_> {
         n / 2
     }
 }
+
+#[cfg(test)]
+mod tests;

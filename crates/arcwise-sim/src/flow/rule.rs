@@ -298,3 +298,73 @@ pub(super) fn reach(location: Location, arcs: &ArcSet) -> Reach {
         _ => Reach::FULL,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Peers spread evenly, each with an arc of this part of the ring.
+    fn peers(count: u64, part: f64, weight: f64) -> Vec<Neighbour> {
+        let peer = |n: u64| {
+            let location = Location((n * (RING / count)) as u32);
+            let mut node = [0; 32];
+            node[..8].copy_from_slice(&(n + 1).to_be_bytes());
+            let arc = RingArc::new(location, (part * RING as f64) as u64).unwrap();
+            Neighbour { node: NodeId(node), location, arcs: arc.into(), weight }
+        };
+        (0..count).map(peer).collect()
+    }
+
+    fn look(rule: Rule, peers: &[Neighbour], copies: Copies, own: f64) -> f64 {
+        let len = (own * RING as f64) as u64;
+        let target = match rule {
+            Rule::Kitsune => Reach { up: len, down: 0 },
+            _ => Reach { up: len / 2, down: len / 2 },
+        };
+        let (node, patience) = (NodeId([0; 32]), Duration::from_secs(120));
+        let mut it = Controller::new(rule, node, Location(0), target, patience, 0);
+        let view = View { patient: peers, here: peers, differ: false, whole: true, own: target };
+        it.look(Time::ZERO, &view, Location(0), copies, None).unwrap_or(target).fraction()
+    }
+
+    /// The examples that lib3h has, with its numbers of copies.
+    #[test]
+    fn lib3h_recommends_what_its_tests_say() {
+        let copies = Copies::new(25, 25).unwrap();
+        let lib3h = |count| look(Rule::Lib3h, &peers(count, 0.25, 0.75), copies, 0.25);
+        assert_eq!(lib3h(49), 1.0);
+        assert!((lib3h(90) - 0.5).abs() < 1e-6);
+        assert!((lib3h(203) - 0.25).abs() < 1e-6);
+        assert!((lib3h(1066) - 0.25 * 0.625).abs() < 1e-6);
+    }
+
+    #[test]
+    fn kitsune_goes_towards_the_middle_and_stays_there() {
+        let copies = Copies::new(8, 20).unwrap();
+        let kitsune = |count, part, own| look(Rule::Kitsune, &peers(count, part, 1.0), copies, own);
+        // 21.5 copies are fine.
+        assert_eq!(kitsune(344, 1.0 / 16.0, 1.0 / 16.0), 1.0 / 16.0);
+        // Half of that: a little more is taken; twice that, with few peers seen: a little less.
+        let (more, less) = (kitsune(172, 1.0 / 16.0, 1.0 / 16.0), kitsune(688, 1.0 / 16.0, 1.0 / 16.0));
+        assert!(more > 1.0 / 16.0 && more < 1.0 / 13.0, "{more}");
+        assert!(less < 1.0 / 16.0 && less > 1.0 / 19.0, "{less}");
+        // Who has come holds everything.
+        let (node, patience) = (NodeId([0; 32]), Duration::from_secs(120));
+        let mut it =
+            Controller::new(Rule::Kitsune, node, Location(0), Reach::default(), patience, 0);
+        let view =
+            View { patient: &[], here: &[], differ: false, whole: true, own: Reach::default() };
+        let full = it.look(Time::ZERO, &view, Location(0), copies, None);
+        assert_eq!(full, Some(Reach { up: RING, down: 0 }));
+    }
+
+    #[test]
+    fn arcs_and_reaches_are_the_same() {
+        for (location, up, down) in [(0, 5, 7), (9, 1, 0), (u32::MAX, 3, 3), (3, 1 << 30, 1 << 31)] {
+            let (location, it) = (Location(location), Reach { up, down });
+            assert_eq!(reach(location, &arc(location, it).into()), it);
+        }
+        assert_eq!(reach(Location(3), &ArcSet::empty()), Reach::default());
+        assert_eq!(reach(Location(3), &arc(Location(3), Reach::FULL).into()), Reach::FULL);
+    }
+}
