@@ -6,5 +6,6 @@
 //! same results, to the bit.
 
 pub mod flow;
+pub mod plan;
 pub mod results;
 pub mod scenario;

@@ -789,7 +789,7 @@ impl<'a> Flow<'a> {
         Bytes { gossip: self.filled as u64, push: pushed as u64, ..Default::default() }
     }
 
-    fn results(mut self, seed: u64) -> Results {
+    fn results(self, seed: u64) -> Results {
         let hours = f64::from(self.length) / 3600.0;
         let last = self.samples.last().cloned().unwrap_or_default();
         let held: Vec<f64> = self
