@@ -5,5 +5,6 @@
 //! its nodes, over a network, disks, clocks and people that are simulated. The same scenario and seed give the
 //! same results, to the bit.
 
+pub mod report;
 pub mod results;
 pub mod scenario;
