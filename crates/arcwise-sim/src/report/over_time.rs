@@ -3,7 +3,7 @@
 use super::{
     Group,
     measures::sectors,
-    plot::{Axis, Band, Level, Line, Plot, Scale},
+    plot::{Axis, Band, Level, Line, Mark, Plot, Scale, Stretch},
     text,
 };
 use crate::results::{Bytes, Results, Sample};
@@ -13,6 +13,11 @@ const STEPS: usize = 180;
 
 /// Runs that are drawn line by line, and not as a band.
 const SINGLE: usize = 4;
+
+/// Events that are shown from near, and so many seconds before and after them.
+const CLOSE_UPS: usize = 4;
+const BEFORE: f64 = 60.0;
+const AFTER: f64 = 600.0;
 
 /// Runs that did not hold and are drawn on top of a band.
 const FAILED: usize = 5;
@@ -243,48 +248,75 @@ fn cut_off(plot: &mut Plot, most: f64) {
 }
 
 /// The plots of one run.
-pub(super) fn of_one(results: &Results) -> Vec<Plot> {
-    let line = |name: &str, class, of: fn(&Sample) -> f64| Line {
-        name: name.to_owned(),
-        class,
-        points: each(results, of),
-    };
-    let mut copies = Plot {
-        title: "Copies of each part of the ring",
-        about: format!("In {} sectors: nodes that are on and truly hold it.", sectors()),
-        axis: FEWEST.axis,
-        length: length(&[results]),
-        bands: Vec::new(),
-        lines: vec![
-            line("half of the sectors have no more", "middle", |it| it.copies.2),
-            line("a twentieth has no more", "low", |it| it.copies.1),
-            line("the fewest", "worst", |it| it.copies.0),
-        ],
-        levels: levels(results),
-    };
-    cut_off(&mut copies, most_copies(&[results]));
-    let arcs = Plot {
-        title: "Arc lengths",
-        about: "The part of the ring that a node aims at.".to_owned(),
-        axis: MEAN_ARC.axis,
-        length: length(&[results]),
-        bands: Vec::new(),
-        lines: vec![
-            line("longest", "worst", |it| it.arcs.3),
-            line("mean", "low", |it| it.arcs.2),
-            line("median", "middle", |it| it.arcs.1),
-            line("shortest", "other", |it| it.arcs.0),
-        ],
-        levels: Vec::new(),
-    };
-    let mut plots = vec![copies, arcs, by_cause(results)];
+pub(super) fn of_one(results: &Results, marks: &[Mark]) -> Vec<Plot> {
+    let arcs = arcs(results);
+    let mut plots = vec![copies(results, all(&[results]))];
+    plots.extend(close_ups(results, marks));
+    plots.extend([arcs, by_cause(results)]);
     for course in [&LACKING, &BELOW, &LOST, &CHANGING, &NODES, &CONNECTIONS] {
-        let mut plot = course.plot(results, length(&[results]));
+        let mut plot = course.plot(results, all(&[results]));
         let (name, points) = (course.title.to_owned(), (course.of)(results));
         plot.lines.push(Line { name, class: "worst", points });
         plots.push(plot);
     }
     plots
+}
+
+fn line(results: &Results, name: &str, class: &'static str, of: fn(&Sample) -> f64) -> Line {
+    Line { name: name.to_owned(), class, points: each(results, of) }
+}
+
+fn copies(results: &Results, time: Stretch) -> Plot {
+    let mut copies = Plot {
+        title: "Copies of each part of the ring".to_owned(),
+        about: format!("In {} sectors: nodes that are on and truly hold it.", sectors()),
+        axis: FEWEST.axis,
+        time,
+        bands: Vec::new(),
+        lines: vec![
+            line(results, "half of the sectors have no more", "middle", |it| it.copies.2),
+            line(results, "a twentieth has no more", "low", |it| it.copies.1),
+            line(results, "the fewest", "worst", |it| it.copies.0),
+        ],
+        levels: levels(results),
+    };
+    cut_off(&mut copies, most_copies(&[results]));
+    copies
+}
+
+/// What comes after each event, near enough to be seen.
+fn close_ups<'a>(results: &'a Results, marks: &'a [Mark]) -> impl Iterator<Item = Plot> + 'a {
+    let whole = all(&[results]).until;
+    marks.iter().take(CLOSE_UPS).filter_map(move |mark| {
+        let (from, until) = (mark.at - BEFORE, mark.at + mark.lasts.min(AFTER) + AFTER);
+        let time = Stretch { from: from.max(0.0), until: until.min(whole) };
+        let is_close = time.until - time.from < whole / 3.0 && mark.at < whole;
+        is_close.then(|| {
+            let title = format!("Copies from {} on", text::time(mark.at));
+            Plot {
+                title,
+                about: format!("After {}: {}.", mark.name, mark.about),
+                ..copies(results, time)
+            }
+        })
+    })
+}
+
+fn arcs(results: &Results) -> Plot {
+    Plot {
+        title: "Arc lengths".to_owned(),
+        about: "The part of the ring that a node aims at.".to_owned(),
+        axis: MEAN_ARC.axis,
+        time: all(&[results]),
+        bands: Vec::new(),
+        lines: vec![
+            line(results, "longest", "worst", |it| it.arcs.3),
+            line(results, "mean", "low", |it| it.arcs.2),
+            line(results, "median", "middle", |it| it.arcs.1),
+            line(results, "shortest", "other", |it| it.arcs.0),
+        ],
+        levels: Vec::new(),
+    }
 }
 
 /// What bytes were for, on top of each other.
@@ -300,10 +332,10 @@ fn by_cause(results: &Results) -> Plot {
         stacked: true,
     };
     let mut plot = Plot {
-        title: "Bytes sent by a node, by what they are for",
+        title: "Bytes sent by a node, by what they are for".to_owned(),
         about: "On average over the nodes that are on, on top of each other.".to_owned(),
         axis: RATE,
-        length: length(&[results]),
+        time: all(&[results]),
         bands: (0..CAUSES.len()).map(band).collect(),
         lines: Vec::new(),
         levels: Vec::new(),
@@ -324,20 +356,22 @@ fn ordinary(mut values: Vec<f64>) -> f64 {
 
 /// The plots of several runs: of each group, from the least to the most and the median.
 pub(super) fn of_several(groups: &[Group<'_>]) -> Vec<Plot> {
-    let all: Vec<_> = groups.iter().flat_map(|group| group.results.iter().copied()).collect();
-    let length = length(&all);
-    let Some(first) = all.first() else { return Vec::new() };
+    let runs: Vec<_> = groups.iter().flat_map(|group| group.results.iter().copied()).collect();
+    let Some(first) = runs.first() else { return Vec::new() };
     let mut plots = Vec::new();
     for course in OF_SEVERAL {
-        let mut plot = course.plot(first, length);
+        let mut plot = course.plot(first, all(&runs));
         for (group, (line, band)) in groups.iter().zip(GROUPS.iter().cycle()) {
             course.draw(group, groups.len(), (line, band), &mut plot);
         }
-        if course.levels && groups.iter().all(|it| copies(it) == copies(&groups[0])) {
+        if course.levels && runs.iter().all(|it| it.scenario.copies == first.scenario.copies) {
             plot.levels = levels(first);
         }
         if course.levels {
-            cut_off(&mut plot, most_copies(&all));
+            cut_off(&mut plot, most_copies(&runs));
+        }
+        if groups.len() > 1 && groups.iter().any(|group| group.results.len() > 1) {
+            plot.about += " Lines: the median of the runs; shaded: all of them.";
         }
         plots.push(plot);
     }
@@ -348,23 +382,20 @@ pub(super) fn of_several(groups: &[Group<'_>]) -> Vec<Plot> {
 const GROUPS: [(&str, &str); 4] =
     [("one", "band-one"), ("two", "band-two"), ("three", "band-three"), ("four", "band-four")];
 
-fn copies(group: &Group<'_>) -> Option<(u32, u32)> {
-    Some(group.results.first()?.scenario.copies)
-}
-
-fn length(results: &[&Results]) -> f64 {
+/// From the beginning to the end of the longest.
+fn all(results: &[&Results]) -> Stretch {
     let of = |it: &&Results| it.samples.last().map_or(0.0, |it| it.at);
-    results.iter().map(of).fold(1.0, f64::max)
+    Stretch { from: 0.0, until: results.iter().map(of).fold(1.0, f64::max) }
 }
 
 impl Course {
     /// With nothing in it yet.
-    fn plot(&self, results: &Results, length: f64) -> Plot {
+    fn plot(&self, results: &Results, time: Stretch) -> Plot {
         Plot {
-            title: self.title,
+            title: self.title.to_owned(),
             about: (self.about)(results),
             axis: self.axis,
-            length,
+            time,
             bands: Vec::new(),
             lines: Vec::new(),
             levels: Vec::new(),
@@ -378,9 +409,10 @@ impl Course {
         (line, band): (&'static str, &'static str),
         plot: &mut Plot,
     ) {
-        let name = |what: &str| match groups {
-            1 => what.to_owned(),
-            _ => format!("{}, {what}", group.name),
+        // Of several groups, the legend names just the groups.
+        let (middle_name, band_name) = match groups {
+            1 => ("half of the runs".to_owned(), "all runs".to_owned()),
+            _ => (group.name.clone(), String::new()),
         };
         let courses: Vec<_> = group.results.iter().map(|it| (self.of)(it)).collect();
         if let [points] = courses.as_slice() {
@@ -394,14 +426,9 @@ impl Course {
             }
             return;
         }
-        let (spread, middle) = spread(&courses, plot.length);
-        plot.bands.push(Band {
-            name: name("all runs"),
-            class: band,
-            points: spread,
-            stacked: false,
-        });
-        plot.lines.push(Line { name: name("half of the runs"), class: line, points: middle });
+        let (spread, middle) = spread(&courses, plot.time.until);
+        plot.bands.push(Band { name: band_name, class: band, points: spread, stacked: false });
+        plot.lines.push(Line { name: middle_name, class: line, points: middle });
         if groups > 1 {
             return;
         }

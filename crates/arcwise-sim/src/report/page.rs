@@ -10,7 +10,7 @@ use super::{
     text::{self, escaped},
     verdict,
 };
-use crate::results::Results;
+use crate::{results::Results, scenario::Scenario};
 
 /// Violations that are listed of each run.
 const VIOLATIONS: usize = 50;
@@ -25,14 +25,12 @@ pub fn html(results: &[Results]) -> String {
     let mut page = String::new();
     head(&mut page, results, &groups);
     numbers(&mut page, &groups);
-    if results.len() > 1 {
-        distributions(&mut page, &groups);
-    }
+    failed(&mut page, results);
     plots(&mut page, results, &groups);
     if results.len() > 1 {
+        distributions(&mut page, &groups);
         runs(&mut page, results);
     }
-    failed(&mut page, results);
     again(&mut page, results, &groups);
     page + "</main>\n</html>\n"
 }
@@ -85,12 +83,14 @@ fn numbers(page: &mut String, groups: &[Group<'_>]) {
     let Some(first) = groups.first().and_then(|group| group.results.first()) else { return };
     let (judged, told): (Vec<_>, Vec<_>) =
         MEASURES.iter().partition(|measure| (measure.wanted)(first) != Wanted::Any);
-    put!(page, "<h2>What came out</h2>\n<div class=\"sides\">");
+    // What is compared needs the whole width.
+    let class = if groups.len() == 1 { "sides" } else { "stack" };
+    put!(page, "<h2>What came out</h2>\n<div class=\"{class}\">");
     columns(page, groups, true);
-    judged.into_iter().for_each(|measure| row(page, measure, groups, Some(first)));
+    judged.into_iter().for_each(|measure| row(page, measure, groups, true));
     put!(page, "</table></div>");
     columns(page, groups, false);
-    told.into_iter().for_each(|measure| row(page, measure, groups, None));
+    told.into_iter().for_each(|measure| row(page, measure, groups, false));
     put!(page, "</table></div></div>");
     if groups.len() > 1 && groups.iter().any(|group| group.results.len() > 1) {
         put!(page, "<p class=\"dim\">The median of the runs; below it the least and the most.</p>");
@@ -109,16 +109,16 @@ fn columns(page: &mut String, groups: &[Group<'_>], judged: bool) {
         groups => groups.iter().for_each(|group| number(page, &group.name)),
     }
     if judged {
-        number(page, "expected");
+        page.push_str("<th class=\"wanted\">expected</th>");
     }
     put!(page, "</tr>");
 }
 
-fn row(page: &mut String, measure: &Measure, groups: &[Group<'_>], judge: Option<&Results>) {
-    let ill = groups.iter().flat_map(|it| &it.results);
-    let ill = ill.filter(|it| measure.held(it) == Some(false)).count();
-    let is_judged = judge.is_some_and(|it| measure.held(it).is_some());
-    let (class, mark) = match (is_judged, ill) {
+fn row(page: &mut String, measure: &Measure, groups: &[Group<'_>], judged: bool) {
+    let all = groups.iter().flat_map(|it| &it.results);
+    let verdicts: Vec<_> = all.filter_map(|it| measure.held(it)).collect();
+    let ill = verdicts.iter().filter(|held| !**held).count();
+    let (class, mark) = match (!verdicts.is_empty(), ill) {
         (false, _) => ("", ""),
         (true, 0) => ("well-text", "✓ "),
         (true, _) => ("ill-text", "✗ "),
@@ -130,14 +130,16 @@ fn row(page: &mut String, measure: &Measure, groups: &[Group<'_>], judge: Option
     };
     let part = if measure.name.starts_with(' ') { " class=\"part\"" } else { "" };
     let (name, about) = (measure.name.trim(), measure.about);
-    let _ = match judge {
-        Some(_) => write!(
+    let _ = match judged {
+        true => write!(
             page,
             "<tr><td><span class=\"{class}\">{mark}{name}</span><small>{about}{failed}</small></td>"
         ),
-        None => write!(page, "<tr title=\"{}\"><td{part}>{name}</td>", escaped(about)),
+        false => write!(page, "<tr title=\"{}\"><td{part}>{name}</td>", escaped(about)),
     };
+    let mut wanted: Vec<_> = Vec::new();
     for group in groups {
+        wanted.extend(group.results.first().map(|first| measure.wanted(first)));
         let [least, median, most] = measure.spread(&group.results).map(measure.show);
         let cells = match (groups.len(), group.results.len()) {
             (_, 1) => vec![median],
@@ -148,8 +150,9 @@ fn row(page: &mut String, measure: &Measure, groups: &[Group<'_>], judge: Option
             let _ = write!(page, "<td class=\"number\">{cell}</td>");
         }
     }
-    if let Some(results) = judge {
-        let _ = write!(page, "<td class=\"number\">{}</td>", measure.wanted(results));
+    wanted.dedup();
+    if judged {
+        let _ = write!(page, "<td class=\"wanted\">{}</td>", wanted.join(" or "));
     }
     put!(page, "</tr>");
 }
@@ -189,12 +192,13 @@ fn histogram(measure: &Measure, groups: &[Group<'_>]) -> Option<String> {
 
 /// What is drawn over time.
 fn plots(page: &mut String, results: &[Results], groups: &[Group<'_>]) {
+    let mut marks = marks(groups);
     let plots = match results {
-        [one] => over_time::of_one(one),
+        [one] => over_time::of_one(one, &marks),
         _ => over_time::of_several(groups),
     };
+    marks.extend(quiet(groups));
     put!(page, "<h2>Over virtual time</h2>");
-    let marks = marks(groups);
     if !marks.is_empty() {
         put!(page, "<ul class=\"events\">");
         for mark in &marks {
@@ -219,25 +223,29 @@ fn plots(page: &mut String, results: &[Results], groups: &[Group<'_>]) {
 
 /// What happens in all of the groups.
 fn marks(groups: &[Group<'_>]) -> Vec<Mark> {
+    let Some(scenario) = same_times(groups) else { return Vec::new() };
+    let names = ('A'..='P').map(String::from);
+    let happenings = happenings(scenario).into_iter().zip(names);
+    happenings.map(|((at, lasts, about), name)| Mark { name, at, lasts, about }).collect()
+}
+
+/// The time at the end.
+fn quiet(groups: &[Group<'_>]) -> Option<Mark> {
+    let scenario = same_times(groups)?;
+    let (lasts, length) = (scenario.quiet.0.as_secs_f64(), scenario.length.0.as_secs_f64());
+    let about = "quiet: nothing is published, and nobody comes or goes".to_owned();
+    (lasts > 0.0).then(|| Mark { name: "Q".to_owned(), at: length - lasts, lasts, about })
+}
+
+/// The scenario, where the same happens at the same time in all groups.
+fn same_times<'a>(groups: &[Group<'a>]) -> Option<&'a Scenario> {
     let scenarios = groups.iter().filter_map(|group| Some(&group.results.first()?.scenario));
     let mut scenarios: Vec<_> = scenarios.collect();
     scenarios.dedup_by(|a, b| (&a.events, a.quiet, a.length) == (&b.events, b.quiet, b.length));
-    let [scenario] = scenarios.as_slice() else { return Vec::new() };
-    let mut marks: Vec<_> = happenings(scenario)
-        .into_iter()
-        .zip(('A'..='P').map(String::from))
-        .map(|((at, lasts, about), name)| Mark { name, at, lasts, about })
-        .collect();
-    let (quiet, length) = (scenario.quiet.0.as_secs_f64(), scenario.length.0.as_secs_f64());
-    if quiet > 0.0 {
-        marks.push(Mark {
-            name: "Q".to_owned(),
-            at: length - quiet,
-            lasts: quiet,
-            about: "quiet: nothing is published, and nobody comes or goes".to_owned(),
-        });
+    match scenarios.as_slice() {
+        [scenario] => Some(scenario),
+        _ => None,
     }
-    marks
 }
 
 /// All runs, those first that did not hold.

@@ -15,15 +15,21 @@ const COLUMNS: usize = 90;
 
 /// Something over time.
 pub(super) struct Plot {
-    pub(super) title: &'static str,
+    pub(super) title: String,
     /// What is seen, in a sentence.
     pub(super) about: String,
     pub(super) axis: Axis,
-    /// Virtual time, in seconds: where it ends.
-    pub(super) length: f64,
+    pub(super) time: Stretch,
     pub(super) bands: Vec<Band>,
     pub(super) lines: Vec<Line>,
     pub(super) levels: Vec<Level>,
+}
+
+/// Of virtual time, in seconds.
+#[derive(Clone, Copy)]
+pub(super) struct Stretch {
+    pub(super) from: f64,
+    pub(super) until: f64,
 }
 
 /// How values are drawn.
@@ -185,16 +191,39 @@ const TIMES: [(f64, f64, &str); 17] = [
     (864_000.0, 86_400.0, "days"),
 ];
 
-/// Where the ticks of a time axis are, as parts of its length, with their text; and the name of the unit.
-fn time_ticks(length: f64) -> (Vec<(f64, String)>, &'static str) {
-    let fits = TIMES.iter().find(|(step, ..)| length / step <= 7.0);
-    let (step, unit, name) = *fits.unwrap_or(&(length.max(1.0) / 5.0, 86_400.0, "days"));
-    let count = (length / step + 1e-9) as usize;
-    let tick = |it: usize| {
-        let at = it as f64 * step;
-        (at / length, text::number(at / unit))
-    };
-    ((0..=count).map(tick).collect(), name)
+impl Stretch {
+    fn length(self) -> f64 {
+        self.until - self.from
+    }
+
+    /// From 0 to 1.
+    fn part(self, at: f64) -> f64 {
+        ((at - self.from) / self.length()).clamp(0.0, 1.0)
+    }
+
+    fn x(self, at: f64) -> f64 {
+        self.part(at) * WIDTH
+    }
+
+    /// Where the ticks are, from 0 to 1, with their text; and the name of the unit.
+    fn ticks(self) -> (Vec<(f64, String)>, &'static str) {
+        let fits = TIMES.iter().find(|(step, ..)| self.length() / step <= 7.0);
+        let (step, unit, name) = *fits.unwrap_or(&(self.length() / 5.0, 86_400.0, "days"));
+        let first = (self.from / step - 1e-9).ceil() as u64;
+        let last = (self.until / step + 1e-9).floor() as u64;
+        let ticks = (first..=last).take(20).map(|it| {
+            let at = it as f64 * step;
+            (self.part(at), text::number(at / unit))
+        });
+        (ticks.collect(), name)
+    }
+
+    /// Those within it, and the one before, from which the line comes.
+    fn of<T>(self, points: &[T], time: impl Fn(&T) -> f64) -> &[T] {
+        let first = points.partition_point(|it| time(it) < self.from).saturating_sub(1);
+        let end = points.partition_point(|it| time(it) <= self.until);
+        points.get(first..end).unwrap_or_default()
+    }
 }
 
 /// Few enough points: of many, the first, the least, the most and the last of each stretch.
@@ -225,10 +254,6 @@ fn fewer(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     fewer
 }
 
-fn x(at: f64, length: f64) -> f64 {
-    (at / length * WIDTH).clamp(0.0, WIDTH)
-}
-
 fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
     let mut path = String::new();
     for (x, y) in points {
@@ -239,17 +264,18 @@ fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
 }
 
 impl Line {
-    fn drawn(&self, ruler: &Ruler, length: f64) -> String {
-        let points = fewer(&self.points);
-        let path = path(points.iter().map(|(at, value)| (x(*at, length), ruler.y(*value))));
+    fn drawn(&self, ruler: &Ruler, time: Stretch) -> String {
+        let points = fewer(time.of(&self.points, |it| it.0));
+        let path = path(points.iter().map(|(at, value)| (time.x(*at), ruler.y(*value))));
         format!("<path class=\"{}\" d=\"{path}\"/>", self.class)
     }
 }
 
 impl Band {
-    fn drawn(&self, ruler: &Ruler, length: f64) -> String {
-        let upper = self.points.iter().map(|(at, _, high)| (x(*at, length), ruler.y(*high)));
-        let lower = self.points.iter().rev().map(|(at, low, _)| (x(*at, length), ruler.y(*low)));
+    fn drawn(&self, ruler: &Ruler, time: Stretch) -> String {
+        let points = time.of(&self.points, |it| it.0);
+        let upper = points.iter().map(|(at, _, high)| (time.x(*at), ruler.y(*high)));
+        let lower = points.iter().rev().map(|(at, low, _)| (time.x(*at), ruler.y(*low)));
         format!("<path class=\"{}\" d=\"{}Z\"/>", self.class, path(upper.chain(lower)))
     }
 }
@@ -269,10 +295,12 @@ impl Plot {
     }
 
     fn ruler(&self) -> Ruler {
-        let lines = self.lines.iter().flat_map(|line| line.points.iter().map(|it| it.1));
-        let bands = self.bands.iter().flat_map(|band| &band.points);
+        let lines = self.lines.iter().flat_map(|it| self.time.of(&it.points, |it| it.0));
+        let lines = lines.map(|it| it.1);
+        let bands = self.bands.iter().flat_map(|it| self.time.of(&it.points, |it| it.0));
         let bands = bands.flat_map(|(_, low, high)| [*low, *high]);
-        let levels = self.levels.iter().map(|level| level.at);
+        // With room for what is written above them.
+        let levels = self.levels.iter().map(|level| level.at * 1.1);
         Ruler::new(&self.axis, lines.chain(bands).chain(levels))
     }
 
@@ -282,7 +310,10 @@ impl Plot {
         let mut drawn = String::new();
         let mut texts = String::new();
         for mark in marks {
-            let (from, to) = (x(mark.at, self.length), x(mark.at + mark.lasts, self.length));
+            let (from, to) = (self.time.x(mark.at), self.time.x(mark.at + mark.lasts));
+            if mark.at > self.time.until || mark.at + mark.lasts < self.time.from {
+                continue;
+            }
             if mark.lasts > 0.0 {
                 let width = to - from;
                 drawn += &format!(
@@ -306,12 +337,12 @@ impl Plot {
                 (self.axis.show)(*tick)
             );
         }
-        let (ticks, unit) = time_ticks(self.length);
+        let (ticks, unit) = self.time.ticks();
         for (part, label) in &ticks {
             let left = part * 100.0;
             texts += &format!("<span class=\"x\" style=\"left:{left:.2}%\">{label}</span>");
         }
-        drawn.extend(self.bands.iter().map(|band| band.drawn(&ruler, self.length)));
+        drawn.extend(self.bands.iter().map(|band| band.drawn(&ruler, self.time)));
         for level in &self.levels {
             let y = ruler.y(level.at);
             drawn += &format!("<path class=\"level\" d=\"M0 {y:.1}H{WIDTH}\"/>");
@@ -321,7 +352,7 @@ impl Plot {
                 escaped(&level.name)
             );
         }
-        drawn.extend(self.lines.iter().map(|line| line.drawn(&ruler, self.length)));
+        drawn.extend(self.lines.iter().map(|line| line.drawn(&ruler, self.time)));
         drawn += &self.told();
         let legend = self.legend();
         let unit_of_values = match self.axis.unit {
@@ -333,9 +364,9 @@ impl Plot {
              <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" \
              aria-label=\"{}\">{drawn}</svg>{texts}{unit_of_values}</div>\
              <p class=\"time\">virtual time, {unit}</p></figure>\n",
-            self.title,
+            escaped(&self.title),
             escaped(&self.about),
-            self.title,
+            escaped(&self.title),
         )
     }
 
@@ -358,7 +389,8 @@ impl Plot {
         let mut told = String::new();
         let width = WIDTH / COLUMNS as f64;
         for column in 0..COLUMNS {
-            let at = (column as f64 + 0.5) / COLUMNS as f64 * self.length;
+            let part = (column as f64 + 0.5) / COLUMNS as f64;
+            let at = self.time.from + part * self.time.length();
             let mut words = vec![text::time(at)];
             for line in self.lines.iter().filter(|line| !line.name.is_empty()) {
                 if let Some((_, value)) = value_at(&line.points, at, |it| it.0) {
@@ -505,10 +537,12 @@ mod tests {
         assert_eq!(ticks(Scale::Linear, 20.0), [0.0, 5.0, 10.0, 15.0, 20.0]);
         assert_eq!(ticks(Scale::Log, 1.0), [0.02, 0.05, 0.1, 0.2, 0.5, 1.0]);
         assert_eq!(ticks(Scale::Counts, 9000.0), [0.0, 10.0, 100.0, 1000.0, 10_000.0]);
-        let (ticks, unit) = time_ticks(5400.0);
-        let labels: Vec<_> = ticks.iter().map(|it| it.1.as_str()).collect();
+        let ticks = |from, until| Stretch { from, until }.ticks();
+        let (shown, unit) = ticks(0.0, 5400.0);
+        let labels: Vec<_> = shown.iter().map(|it| it.1.as_str()).collect();
         assert_eq!((labels, unit), (vec!["0", "15", "30", "45", "60", "75", "90"], "min"));
-        assert_eq!(time_ticks(7.0 * 86_400.0).0.len(), 8);
+        assert_eq!(ticks(0.0, 7.0 * 86_400.0).0.len(), 8);
+        assert_eq!(ticks(1140.0, 1800.0).0.first().unwrap(), &(60.0 / 660.0, "20".to_owned()));
     }
 
     #[test]
