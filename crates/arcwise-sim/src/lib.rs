@@ -5,6 +5,9 @@
 //! its nodes, over a network, disks, clocks and people that are simulated. The same scenario and seed give the
 //! same results, to the bit.
 
+mod disk;
+mod network;
+mod random;
 pub mod report;
 pub mod results;
 pub mod scenario;

@@ -90,6 +90,16 @@ pub struct Bytes {
 }
 
 impl Bytes {
+    /// Adds others to these.
+    pub fn add(&mut self, other: &Bytes) {
+        self.control += other.control;
+        self.comparing += other.comparing;
+        self.gossip += other.gossip;
+        self.push += other.push;
+        self.requests += other.requests;
+        self.transport += other.transport;
+    }
+
     /// All of them.
     pub fn total(&self) -> u64 {
         self.control + self.comparing + self.gossip + self.push + self.requests + self.transport

@@ -7,7 +7,7 @@ use std::{
 };
 
 use arcwise_proto::{
-    NodeId, SpaceId,
+    SpaceId,
     session::{Binding, Control, ControlOutput, Digest, Fault},
     wire::{ErrorCode, Message},
 };
@@ -448,15 +448,4 @@ pub(crate) async fn same(peer: &Peer, space: &Arc<SpaceState>) -> Option<bool> {
     let request = PingRequest { space: Some(space.clone()), answer };
     peer.control.send(ControlRequest::Ping(request)).ok()?;
     timeout(HELLO, answered).await.ok()?.ok()
-}
-
-/// The same peer connected twice: which connection to keep.
-///
-/// Where both dialled at about the same moment, the one that the lower id dialled, on both sides;
-/// else the newer one, because a peer that dials again has lost the older.
-pub(crate) fn replaces(us: &NodeId, old: &Peer, new: &Peer) -> bool {
-    const SAME_MOMENT: Duration = Duration::from_secs(3);
-    let crossed = old.dialer != new.dialer && old.since.elapsed() < SAME_MOMENT;
-    let lower_dialed_new = new.dialer == (*us < new.id);
-    !crossed || lower_dialed_new
 }

@@ -159,7 +159,7 @@ pub(crate) async fn open(
         let after = bookmark.filter(|mark| lists && !options.full && mark.arcs.covers(&arcs));
         let after = after.filter(|_| !foreign).map(|mark| mark.positions);
         let constraints = Constraints { published_since: options.published_since, after, lists };
-        let terms = terms(peer, id, arcs, theirs.count, flow)?;
+        let terms = terms(inner, peer, id, arcs, theirs.count, flow)?;
         let (now, store) = (inner.now(), space.store.clone());
         let (started, claims) = (Instant::now(), space.claims.load(Ordering::Relaxed));
         let open = move || Session::open(now, terms, theirs.number, constraints, &store);
@@ -212,6 +212,7 @@ async fn few_in(
 
 /// What a session is to know beforehand.
 fn terms(
+    inner: &Inner,
     peer: &Peer,
     space: SpaceId,
     arcs: ArcSet,
@@ -220,7 +221,8 @@ fn terms(
 ) -> Result<Terms, SyncError> {
     let mut nonce = [0; 8];
     getrandom::fill(&mut nonce).map_err(lost)?;
-    let (max_wants, limits, link) = (peer.max_wants(), peer.work(), peer.link());
+    let limits = lock(&peer.budget).limits(inner.now());
+    let (max_wants, link) = (peer.max_wants(), peer.link());
     Ok(Terms { space, arcs, max_wants, peer_count, nonce, limits, link, flow })
 }
 
@@ -263,7 +265,7 @@ pub(crate) async fn answer(
     let arcs = local.store.union(&local.target);
     let takes = if local.full { Flow::ToAlice } else { Flow::Both };
     // He who answers lists no more than she does.
-    let terms = match terms(peer, space.id(), arcs, 0, takes) {
+    let terms = match terms(inner, peer, space.id(), arcs, 0, takes) {
         Ok(terms) => terms,
         Err(error) => {
             return decline(&mut writer, ErrorMessage::new(ErrorCode::Busy, error.to_string()))
@@ -274,7 +276,7 @@ pub(crate) async fn answer(
     let (started, claims) = (Instant::now(), space.claims.load(Ordering::Relaxed));
     let session = blocking(move || Session::answer(now, terms, request, &store)).await;
     if let Err(SessionError::TooCostly) = &session {
-        peer.worked(work);
+        lock(&peer.budget).worked(work);
     }
     let result = match session {
         Ok(session) => {
@@ -367,7 +369,7 @@ fn note(
             peer.holds_the_same(state);
         }
         if report.comparison.as_ref().is_some_and(|comparison| comparison.repaired) {
-            peer.repaired();
+            lock(&peer.budget).repaired();
         }
     }
     lock(&peer.last_sync).insert(space, LastSync { at, outcome });
@@ -495,7 +497,7 @@ async fn drive(
     let Begun { session, mut computing, claims } = begun;
     // What of the work was charged to the peer.
     let mut charged = session.work();
-    peer.worked(charged);
+    lock(&peer.budget).worked(charged);
     let mut session = Some(session);
     let started = Instant::now();
     let (mut reading, mut writing) = (true, true);
@@ -590,7 +592,7 @@ async fn drive(
         });
         let (current, result, took) = step.await;
         computing += took;
-        peer.worked(current.work() - charged);
+        lock(&peer.budget).worked(current.work() - charged);
         charged = current.work();
         if let Err(error) = result {
             let (told, error) = judge(error);

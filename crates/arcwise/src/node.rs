@@ -14,7 +14,7 @@ use std::{
 
 use arcwise_proto::{
     ArcSet, Aspect, AspectKey, AuthorKey, NodeId, SpaceId, Time,
-    session::LocalSpace,
+    session::{LocalSpace, replaces},
     swarm::{Address, Arrival, Change, Copies, Outside, Settings, Swarm},
 };
 use arcwise_store::{CheckReport, Limits, Store, StoreError, StoreStats};
@@ -37,7 +37,7 @@ use crate::{
     Ticket, Traffic,
     bandwidth::{self, Line},
     block,
-    connection::{self, ALPN, Unwanted, close, replaces},
+    connection::{self, ALPN, Unwanted, close},
     dial::{Misled, PeerRecord},
     error::{CreateError, DialFailure, JoinError, OpenError, RequestError},
     event::Source,
@@ -779,7 +779,8 @@ impl Inner {
     pub(crate) fn register(&self, peer: &Arc<Peer>) -> bool {
         let mut peers = lock(&self.peers);
         if let Some(old) = peers.get(&peer.id) {
-            if !replaces(&self.id, old, peer) {
+            let (old_dialed, age) = (old.dialer, old.since.elapsed());
+            if !replaces(&self.id, &peer.id, old_dialed, age, peer.dialer) {
                 return false;
             }
             old.gone.cancel();

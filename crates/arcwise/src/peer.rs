@@ -10,8 +10,8 @@ use std::{
 use arcwise_proto::{
     ArcSet, NodeId, SpaceId, Time,
     limits::PAGE_KEYS,
-    reconcile::exchange::{Limits, Link},
-    session::{PeerSpace, Report, yields},
+    reconcile::exchange::Link,
+    session::{Budget, PeerSpace, Report, yields},
     swarm::Quality,
     wire::{ErrorCode, Kind, PeerInfo},
 };
@@ -49,7 +49,7 @@ pub(crate) struct Peer {
     pub(crate) last_sync: Mutex<BTreeMap<SpaceId, LastSync>>,
     /// When both were last seen to hold the same.
     same: Mutex<BTreeMap<SpaceId, Instant>>,
-    work: Mutex<WorkBudget>,
+    pub(crate) budget: Mutex<Budget>,
     pub(crate) pushes: PushQueue,
     /// For sessions in which it only fetches.
     pub(crate) fetching: Arc<Semaphore>,
@@ -91,35 +91,6 @@ pub(crate) struct PingRequest {
     pub(crate) answer: oneshot::Sender<bool>,
 }
 
-/// How much work comparing with a peer may take, in nanoseconds of a core, about. It is earned with
-/// time, so that nobody can keep a node busy with sets that are hard to compare.
-struct WorkBudget {
-    left: u64,
-    at: Instant,
-}
-
-impl WorkBudget {
-    /// The most that can be saved up: a minute, enough for any two sets of ten million. A guess.
-    const MOST: u64 = 60_000_000_000;
-    /// How many nanoseconds it takes to earn one: comparing takes a twentieth of a core for each
-    /// peer, at most. A guess.
-    const SLOWNESS: u64 = 20;
-
-    /// What a repair costs besides its work: with this at most thirty at once, and one every forty
-    /// seconds.
-    const REPAIR: u64 = 2_000_000_000;
-
-    fn new() -> Self {
-        Self { left: Self::MOST, at: Instant::now() }
-    }
-
-    fn earn(&mut self, now: Instant) {
-        let earned = now.saturating_duration_since(self.at).as_nanos() as u64 / Self::SLOWNESS;
-        self.left = self.left.saturating_add(earned).min(Self::MOST);
-        self.at = now;
-    }
-}
-
 #[derive(Clone, Debug)]
 pub(crate) struct LastSync {
     pub(crate) at: Instant,
@@ -144,7 +115,7 @@ impl Peer {
             slots: Mutex::default(),
             last_sync: Mutex::default(),
             same: Mutex::default(),
-            work: Mutex::new(WorkBudget::new()),
+            budget: Mutex::new(Budget::new(inner.now())),
             pushes: PushQueue::default(),
             fetching: Arc::new(Semaphore::new(MAX_FETCHING)),
             control,
@@ -181,25 +152,6 @@ impl Peer {
     /// How many aspects it may be asked for at a time.
     pub(crate) fn max_wants(&self) -> usize {
         self.met.get().map_or(PAGE_KEYS, |met| met.max_wants)
-    }
-
-    /// How much work a session with this peer may take now.
-    pub(crate) fn work(&self) -> Limits {
-        let mut budget = lock(&self.work);
-        budget.earn(Instant::now());
-        Limits { work: budget.left }
-    }
-
-    /// A comparison had to be repaired: either nobody is to blame, once in a long time, or the peer
-    /// is, who then runs out of what it may cost.
-    pub(crate) fn repaired(&self) {
-        self.worked(WorkBudget::REPAIR);
-    }
-
-    /// So much of it was done.
-    pub(crate) fn worked(&self, work: u64) {
-        let mut budget = lock(&self.work);
-        budget.left = budget.left.saturating_sub(work);
     }
 
     /// Round-trip time of the network path, smoothed.
@@ -474,25 +426,6 @@ mod tests {
 
     const LOW: NodeId = NodeId([1; 32]);
     const HIGH: NodeId = NodeId([2; 32]);
-
-    #[test]
-    fn work_is_earned_with_time() {
-        let mut budget = WorkBudget::new();
-        let start = budget.at;
-        // Thirty repairs, and there is nothing left for more.
-        for _ in 0..30 {
-            assert!(budget.left >= WorkBudget::REPAIR);
-            budget.left -= WorkBudget::REPAIR;
-        }
-        assert_eq!(budget.left, 0);
-        budget.earn(start + Duration::from_secs(40));
-        assert_eq!(budget.left, WorkBudget::REPAIR);
-        budget.earn(start + Duration::from_secs(1 << 20));
-        assert_eq!(budget.left, WorkBudget::MOST);
-        // Time that goes back is no time.
-        budget.earn(start);
-        assert_eq!(budget.left, WorkBudget::MOST);
-    }
 
     #[tokio::test]
     async fn both_open_at_once_and_one_goes_on() {

@@ -5,15 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use arcwise_proto::{
     Aspect, AspectKey, NodeId, Time,
     session::Flow,
-    swarm::{Action, Outcome, Swarm},
+    swarm::{Action, Outcome, Push, Swarm},
     wire::PeerInfo,
 };
 use arcwise_store::StoreError;
 
 use crate::{
-    SyncError, SyncOptions, audit,
-    broadcast::{self, Push},
-    connection, fill,
+    SyncError, SyncOptions, audit, broadcast, connection, fill,
     gossip::{self, Purpose},
     node::Inner,
     peer::{ControlRequest, Peer, lock},

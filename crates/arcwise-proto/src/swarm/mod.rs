@@ -11,6 +11,7 @@ mod look;
 mod lookup;
 mod nearby;
 mod outside;
+mod push;
 mod quality;
 mod random;
 mod receipts;
@@ -19,6 +20,7 @@ mod schedule;
 mod sizing;
 mod spread;
 mod table;
+mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -31,6 +33,7 @@ pub use handover::{Droppable, HandOver};
 pub use lookup::{Asked, Candidate, Goal, Lookup, Outcome as AskedOutcome, Step};
 pub use nearby::{announced, announcement};
 pub use outside::{Change, Outside};
+pub use push::{Push, PushQueue};
 pub use quality::Quality;
 pub use receipts::{Progress, Receipts, WaitId};
 pub use record::{Address, MAX_RECORD_LIFE, PeerRecord, RecordError, SignedRecord};
@@ -38,8 +41,9 @@ pub use schedule::{Due, Filling, Outcome, Schedule};
 pub use sizing::{Neighbour, Sizing};
 pub use spread::{Spread, SpreadOutput};
 pub use table::{Known, Learnt, Table, Wanted};
+pub use turns::{Again, BUSY, Opening, Plan, Purpose, Refusal, TurnId};
 
-use self::random::Random;
+use self::{random::Random, turns::Turns};
 use crate::{
     aspect::{Aspect, AspectKey, AuthorKey},
     id::{NodeId, SpaceId},
@@ -278,6 +282,7 @@ pub struct Swarm {
     query: ArcSet,
     hand_over: HandOver,
     fill: Fill,
+    turns: Turns,
     schedule: Schedule,
     spread: Spread,
     receipts: Receipts,
@@ -325,6 +330,7 @@ impl Swarm {
             query: ArcSet::empty(),
             hand_over: HandOver::default(),
             fill: Fill::default(),
+            turns: Turns::default(),
             schedule: Schedule::new(settings.idle, settings.push, random.next()),
             spread: Spread::new(random.next()),
             receipts: Receipts::default(),
@@ -538,6 +544,7 @@ impl Swarm {
         self.receipts.gone(peer);
         self.hand_over.gone(peer);
         self.fill.gone(peer);
+        self.turns.gone(peer);
         self.look_soon(now);
     }
 
