@@ -11,3 +11,6 @@ mod random;
 pub mod report;
 pub mod results;
 pub mod scenario;
+mod stand_in;
+
+pub use stand_in::{Options, Progress, run};
