@@ -269,7 +269,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// It is not TOML, or not of a scenario.
-    #[error("{0}")]
+    #[error("{}", .0.to_string().trim_end())]
     Toml(#[from] toml::de::Error),
     /// A value makes no sense.
     #[error("`{field}`: {problem}")]

@@ -52,7 +52,13 @@ pub fn run(
         violations: violations.into_iter().collect(),
         missed: Vec::new(),
         samples,
-        summary: Summary { seconds, nodes: scenario.nodes, copies: (20.0, 20.0, 20.0), load: 1.0, ..Summary::default() },
+        summary: Summary {
+            seconds,
+            nodes: scenario.nodes,
+            copies: (20.0, 20.0, 20.0),
+            load: 1.0,
+            ..Summary::default()
+        },
         fingerprint: "00".repeat(32),
     }
 }
