@@ -32,10 +32,10 @@ pub(crate) enum Event {
     Publish { aspect: Aspect, receipts: u32 },
     /// Somebody looks something up on it.
     Ask(EntryAddress),
-    /// A packet has come; `read` says whether the line has given it all.
-    Packet { packet: Packet, read: bool },
-    /// A connection has been silent for long.
-    Silent(ConnId),
+    /// A packet has come from a peer; `read` says whether the line has given it all.
+    Packet { peer: u32, packet: Packet, read: bool },
+    /// The connection with a peer has been silent for long.
+    Silent(u32, ConnId),
     /// What the node itself waited for; `start` is the number of its start.
     Timer { start: u32, timer: Timer },
 }
@@ -74,10 +74,24 @@ pub(crate) enum Packet {
     Dial(ConnId),
     Accepted(ConnId),
     /// The end; `unused` where one side had no use for it.
-    Closed { conn: ConnId, unused: bool },
-    Control { conn: ConnId, message: Message, witness: Witness },
-    Push { conn: ConnId, message: Message },
-    Stream { conn: ConnId, stream: StreamId, what: OnStream },
+    Closed {
+        conn: ConnId,
+        unused: bool,
+    },
+    Control {
+        conn: ConnId,
+        message: Message,
+        witness: Witness,
+    },
+    Push {
+        conn: ConnId,
+        message: Message,
+    },
+    Stream {
+        conn: ConnId,
+        stream: StreamId,
+        what: OnStream,
+    },
 }
 
 #[derive(Debug)]
@@ -135,12 +149,7 @@ pub(crate) enum What {
     /// So many receipts have come as were waited for: from these.
     Acknowledged(Vec<AspectKey>, Vec<NodeId>),
     /// A look-up is over.
-    Found {
-        entry: EntryAddress,
-        began: Time,
-        aspects: Vec<AspectKey>,
-        asked: usize,
-    },
+    Found { entry: EntryAddress, began: Time, aspects: Vec<AspectKey>, asked: usize },
     /// Something that must never be.
     Violation(String),
 }

@@ -6,11 +6,16 @@
 //! same results, to the bit.
 
 mod disk;
+mod event;
 mod network;
+mod node;
+mod people;
 mod random;
 pub mod report;
 pub mod results;
+mod run;
 pub mod scenario;
-mod stand_in;
+mod shard;
+mod watch;
 
-pub use stand_in::{Options, Progress, run};
+pub use run::{Options, Progress, run};

@@ -1,10 +1,6 @@
 //! What people do: they switch nodes on and off, publish, and look things up; and who the nodes are.
 
-use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use arcwise_proto::{
     Aspect, AuthorKey, EntryAddress, NodeId, SpaceId, Time,
@@ -403,12 +399,7 @@ fn persons(scenario: &Scenario, all: usize, random: &mut Random) -> Vec<Person> 
 }
 
 /// The nodes, none of which is on, and what they have in common.
-fn nodes(
-    scenario: &Scenario,
-    seed: u64,
-    check: bool,
-    persons: &[Person],
-) -> (World, Vec<Node>) {
+fn nodes(scenario: &Scenario, seed: u64, check: bool, persons: &[Person]) -> (World, Vec<Node>) {
     let space = SpaceId(random::bytes(seed, "space", 0));
     let keys: Vec<AuthorKey> = (0..persons.len() as u64)
         .map(|node| AuthorKey::from_bytes(&random::bytes(seed, "key", node)))

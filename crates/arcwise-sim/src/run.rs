@@ -69,6 +69,7 @@ pub fn run(
     let shards = shards.into_iter().zip(0..);
     let shards = shards.map(|(nodes, number)| Shard::new(number, threads, nodes)).collect();
     let mut watch = Watch::new(scenario, &people);
+    watch.know(world.index.iter().map(|(id, index)| (*id, *index)));
     let world = &world;
     std::thread::scope(|scope| {
         let mut workers = Workers::new(scope, world, shards);
@@ -82,7 +83,7 @@ fn drive(
     scenario: &Scenario,
     world: &World,
     people: &mut People,
-    workers: &mut Workers,
+    workers: &mut Workers<'_>,
     watch: &mut Watch,
     tell: &mut dyn FnMut(Progress<'_>),
 ) {

@@ -85,7 +85,7 @@ impl Shard {
             let Some(Reverse(Queued(sent))) = self.queue.pop() else { break };
             self.events += 1;
             let Some(node) = self.nodes.get_mut((sent.to / self.shards) as usize) else { continue };
-            node.handle(world, sent.at, sent.from, sent.event, &mut out);
+            node.handle(world, sent.at, sent.event, &mut out);
             for sent in out.sent.drain(..) {
                 match sent.to % self.shards == self.number {
                     true => self.queue.push(Reverse(Queued(sent))),
@@ -160,4 +160,3 @@ impl Shard {
         }
     }
 }
-

@@ -4,6 +4,7 @@
 //! whom, to whom what is new is pushed, which part of the ring the node aims at, and who is given what
 //! is outside of it. The parts of it are machines of their own.
 
+mod audit;
 mod copies;
 mod fill;
 mod handover;
@@ -27,6 +28,7 @@ use std::{
     time::Duration,
 };
 
+pub use audit::{SETTLED, audit_keys, audit_passed, audit_proof};
 pub use copies::{Copies, CopiesError, Coverage, Density, Level, Total, is_alien};
 pub use fill::{Fill, Next, Piece, PieceId};
 pub use handover::{Droppable, HandOver};
@@ -45,7 +47,7 @@ pub use turns::{Again, BUSY, Opening, Plan, Purpose, Refusal, TurnId};
 
 use self::{random::Random, turns::Turns};
 use crate::{
-    aspect::{Aspect, AspectKey, AuthorKey},
+    aspect::{AspectKey, AuthorKey},
     id::{NodeId, SpaceId},
     limits::{MAX_PEERS, PAGE_KEYS},
     ring::{ArcSet, Location, RingArc},
@@ -937,13 +939,4 @@ fn filling(fill: &Fill, ours: &LocalSpace, peer: &NodeId, theirs: &PeerSpace) ->
         true => Filling::Apart,
         false => Filling::None,
     }
-}
-
-/// Proves, in an audit with this nonce, that an aspect is held: BLAKE3 keyed with the nonce over the id of
-/// who proves it and the aspect's encoding.
-pub fn audit_proof(nonce: &[u8; 32], prover: &NodeId, aspect: &Aspect) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new_keyed(nonce);
-    hasher.update(prover.as_bytes());
-    hasher.update(aspect.encoding());
-    *hasher.finalize().as_bytes()
 }

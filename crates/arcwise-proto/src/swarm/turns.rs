@@ -147,6 +147,8 @@ pub(super) struct Turns {
 struct Turn {
     peer: NodeId,
     kind: Kind,
+    /// What the peer claimed when we opened it; nothing where the peer has opened it.
+    claimed: ArcSet,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,10 +164,10 @@ enum Kind {
 }
 
 impl Turns {
-    fn begin(&mut self, peer: NodeId, kind: Kind) -> TurnId {
+    fn begin(&mut self, peer: NodeId, kind: Kind, claimed: ArcSet) -> TurnId {
         let id = TurnId(self.next);
         self.next += 1;
-        self.running.insert(id, Turn { peer, kind });
+        self.running.insert(id, Turn { peer, kind, claimed });
         id
     }
 
@@ -238,7 +240,8 @@ impl Swarm {
         let after = bookmark.map(|(_, positions)| *positions);
         let (number, peer_count) = (theirs.number, theirs.count);
         let piece = giving || !alone;
-        let turn = self.turns.begin(*peer, if alone { Kind::Opening } else { Kind::Fetching });
+        let kind = if alone { Kind::Opening } else { Kind::Fetching };
+        let turn = self.turns.begin(*peer, kind, theirs.store.clone());
         if brings {
             self.turns.bringer = Some((turn, now));
         }
@@ -261,7 +264,7 @@ impl Swarm {
         if flow == Flow::ToAlice {
             let of_peer = |turn: &&Turn| turn.peer == *peer && turn.kind == Kind::Giving;
             return match turns.running.values().filter(of_peer).count() < MAX_FETCHING {
-                true => Ok((turns.begin(*peer, Kind::Giving), None)),
+                true => Ok((turns.begin(*peer, Kind::Giving, ArcSet::empty()), None)),
                 false => Err(ErrorCode::Busy),
             };
         }
@@ -284,7 +287,7 @@ impl Swarm {
         if let Some(ours) = ours {
             self.turns.ended(ours);
         }
-        let turn = self.turns.begin(*peer, Kind::Comparing);
+        let turn = self.turns.begin(*peer, Kind::Comparing, ArcSet::empty());
         if brings {
             self.turns.bringer = Some((turn, now));
         }
@@ -318,17 +321,23 @@ impl Swarm {
 
     /// A session has completed. Gives the arcs that are held now and may be claimed, as long as nothing was
     /// given up since it began.
-    pub fn session_completed(&mut self, peer: &NodeId, report: &Report) -> ArcSet {
+    ///
+    /// The peer's set was taken after we opened the session, so what the peer claimed before that, and claims
+    /// still, is in it. Of a session that the peer has opened that cannot be said: what it has claimed
+    /// since may overtake its first message.
+    pub fn session_completed(&mut self, turn: TurnId, peer: &NodeId, report: &Report) -> ArcSet {
         match report.positions {
             Some(positions) => {
                 self.turns.bookmarks.insert(*peer, (report.arcs.clone(), positions));
             }
             None => drop(self.turns.bookmarks.remove(peer)),
         }
-        let theirs = self.links.get(peer).map(|link| link.theirs.store.clone());
+        let (turn, link) = (self.turns.running.get(&turn), self.links.get(peer));
         let proven = report.took() && !report.constrained && report.in_sync();
-        match theirs.filter(|_| proven) {
-            Some(theirs) => report.arcs.intersect(&theirs),
+        match turn.zip(link).filter(|_| proven) {
+            Some((turn, link)) => {
+                report.arcs.intersect(&turn.claimed).intersect(&link.theirs.store)
+            }
             None => ArcSet::empty(),
         }
     }

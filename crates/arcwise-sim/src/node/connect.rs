@@ -85,17 +85,20 @@ impl Running {
 
     /// A packet has come.
     pub(super) fn arrived(&mut self, cx: &mut Cx<'_>, from: u32, packet: Packet, read: bool) {
-        if let Packet::Push { message, .. }
-        | Packet::Stream { what: OnStream::Message(message, _), .. } = &packet
-            && !read
-        {
-            let takes = Duration::from_secs_f64(size(message) as f64 * 8.0 / cx.world.network.down);
+        let bytes = match &packet {
+            Packet::Push { message, .. }
+            | Packet::Stream { what: OnStream::Message(message, _), .. } => Some(size(message)),
+            Packet::Stream { .. } => Some(0),
+            _ => None,
+        };
+        if let Some(bytes) = bytes.filter(|_| !read) {
+            let takes = Duration::from_secs_f64(bytes as f64 * 8.0 / cx.world.network.down);
             let done = cx.port.down_free.max(cx.now) + takes;
             cx.port.down_free = done;
             if done > cx.now {
-                let event = crate::event::Event::Packet { packet, read: true };
+                let event = crate::event::Event::Packet { peer: from, packet, read: true };
                 let me = cx.me.index;
-                return cx.port.give(cx.out, done, from, me, event);
+                return cx.port.give(cx.out, done, me, me, event);
             }
         }
         match packet {

@@ -53,7 +53,8 @@ impl Running {
                 Next::Wait(until) => return cx.timer(cx.now + until.since(now), Timer::Fill(peer)),
                 Next::Fetch(piece) => {
                     filling.fetching += 1;
-                    let all = theirs.is_some_and(|theirs| piece.arcs == shared_arcs(&ours, &theirs));
+                    let all =
+                        theirs.is_some_and(|theirs| piece.arcs == shared_arcs(&ours, &theirs));
                     if let Some(late) = piece.instead_of {
                         self.give_up(cx, late);
                     }

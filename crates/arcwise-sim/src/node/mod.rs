@@ -205,7 +205,7 @@ impl Cx<'_> {
 
     /// Sends something to a peer. Gives when it has left, and when it arrives.
     fn send(&mut self, to: u32, packet: Packet, how: Sending) -> (Time, Time) {
-        let event = Event::Packet { packet, read: false };
+        let event = Event::Packet { peer: self.me.index, packet, read: false };
         self.port.send(self.world, self.out, self.now, self.me.index, to, event, how)
     }
 
@@ -235,7 +235,10 @@ impl Port {
         out.sent.push(Sent { at, to, from, number: self.number, event });
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what a message is, and who sends it where and when")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what a message is, and who sends it where and when"
+    )]
     fn send(
         &mut self,
         world: &World,
@@ -296,9 +299,11 @@ impl Node {
     }
 
     /// Something happens.
-    pub(crate) fn handle(&mut self, world: &World, now: Time, from: u32, event: Event, out: &mut Out) {
+    pub(crate) fn handle(&mut self, world: &World, now: Time, event: Event, out: &mut Out) {
         let event = match event {
-            Event::Start { contacts, first } => return self.start(world, now, contacts, first, out),
+            Event::Start { contacts, first } => {
+                return self.start(world, now, contacts, first, out);
+            }
             Event::Stop(how) => return self.stop(world, now, how, out),
             event => event,
         };
@@ -312,7 +317,7 @@ impl Node {
             start: self.starts,
             out,
         };
-        run.handle(&mut cx, from, event);
+        run.handle(&mut cx, event);
         run.settle(&mut cx);
         let connections = run.conns.len();
         if self.port.keeping.1 != connections as f64 {
@@ -396,7 +401,7 @@ impl Node {
             match how {
                 How::Politely => {
                     let packet = Packet::Closed { conn: conn.id, unused: false };
-                    let event = Event::Packet { packet, read: false };
+                    let event = Event::Packet { peer: me, packet, read: false };
                     let sending = Sending {
                         bytes: 40,
                         cause: Cause::Control,
@@ -406,7 +411,7 @@ impl Node {
                     self.port.send(world, out, now, me, *peer, event, sending);
                 }
                 How::Crash | How::ForGood => {
-                    self.port.give(out, now + SILENCE, me, *peer, Event::Silent(conn.id));
+                    self.port.give(out, now + SILENCE, me, *peer, Event::Silent(me, conn.id));
                 }
             }
         }
@@ -473,7 +478,7 @@ impl Running {
         }
     }
 
-    fn handle(&mut self, cx: &mut Cx<'_>, from: u32, event: Event) {
+    fn handle(&mut self, cx: &mut Cx<'_>, event: Event) {
         match event {
             // Done by the node.
             Event::Start { .. } | Event::Stop(_) => {}
@@ -481,8 +486,8 @@ impl Running {
                 self.write(cx, vec![aspect], Source::Authored { receipts });
             }
             Event::Ask(entry) => self.search(cx, entry),
-            Event::Packet { packet, read } => self.arrived(cx, from, packet, read),
-            Event::Silent(conn) => self.lost(cx, from, conn, true),
+            Event::Packet { peer, packet, read } => self.arrived(cx, peer, packet, read),
+            Event::Silent(peer, conn) => self.lost(cx, peer, conn, true),
             Event::Timer { start, timer } if start == cx.start => self.time(cx, timer),
             Event::Timer { .. } => {}
         }

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use arcwise_proto::{
     Aspect, AspectKey, Location, Time,
-    swarm::{SETTLED, audit_keys, audit_proof},
     limits::MAX_AUDIT,
-    wire::{
-        AspectDataResponse, Audit, AuditProof, FindPeers, Message, PeerInfo, Peers, Query,
-    },
+    session::Holdings as _,
+    swarm::{SETTLED, audit_keys, audit_passed, audit_proof},
+    wire::{AspectDataResponse, Audit, AuditProof, FindPeers, Message, PeerInfo, Peers, Query},
 };
 use rand::Rng as _;
 
@@ -21,8 +20,13 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// A question that was not answered yet.
 pub(super) enum Asking {
     Near,
-    Audit { nonce: [u8; 32], chosen: Vec<Aspect> },
-    Query { search: u64, aspects: Vec<AspectKey>, nearer: Option<Vec<PeerInfo>> },
+    /// What was asked for, each with its proof.
+    Audit(Vec<(AspectKey, [u8; 32])>),
+    Query {
+        search: u64,
+        aspects: Vec<AspectKey>,
+        nearer: Option<Vec<PeerInfo>>,
+    },
 }
 
 type Key = (u32, StreamId);
@@ -66,24 +70,30 @@ impl Running {
         let (space, arcs) = (theirs.number, theirs.store.intersect(&cx.disk.held));
         let (nonce, at) = (cx.nonce(), Location(cx.port.random.next_u32()));
         let Ok(keys) = audit_keys(&*cx.disk, &arcs, at);
-        let settled = Time::from_micros(
-            cx.clock().as_micros().saturating_sub(SETTLED.as_micros() as u64),
-        );
+        let settled =
+            Time::from_micros(cx.clock().as_micros().saturating_sub(SETTLED.as_micros() as u64));
         let found = keys.iter().filter_map(|key| cx.disk.ids.get(key));
         let old = found.filter(|aspect| aspect.published() < settled);
         let mut chosen: Vec<Aspect> = old.take(MAX_AUDIT).cloned().collect();
         chosen.sort_by_key(Aspect::key);
         chosen.dedup_by_key(|aspect| aspect.key());
+        let id = cx.id(peer);
         if chosen.is_empty() {
-            let id = cx.id(peer);
             return self.swarm.audited(cx.clock(), &id, None);
         }
         let keys = chosen.iter().map(Aspect::key).collect();
-        self.ask(cx, peer, Audit { space, nonce, keys }.into(), Asking::Audit { nonce, chosen });
+        let asked = chosen.iter().map(|it| (it.key(), audit_proof(&nonce, &id, it))).collect();
+        self.ask(cx, peer, Audit { space, nonce, keys }.into(), Asking::Audit(asked));
     }
 
     /// Something has come on a stream that carries a session or a request.
-    pub(super) fn on_stream(&mut self, cx: &mut Cx<'_>, peer: u32, stream: StreamId, what: OnStream) {
+    pub(super) fn on_stream(
+        &mut self,
+        cx: &mut Cx<'_>,
+        peer: u32,
+        stream: StreamId,
+        what: OnStream,
+    ) {
         let key = (peer, stream);
         if self.asking.contains_key(&key) {
             return self.on_asking(cx, key, what);
@@ -157,10 +167,13 @@ impl Running {
             (Asking::Near, Message::Peers(peers)) => {
                 return self.heard_of(cx, key.0, peers.peers);
             }
-            (Asking::Audit { nonce, chosen }, Message::AuditProof(answer)) => {
+            (Asking::Audit(asked), Message::AuditProof(answer)) => {
                 let id = cx.id(key.0);
-                let expected = chosen.iter().map(|aspect| Some(audit_proof(nonce, &id, aspect)));
-                let passed = answer.proofs.into_iter().eq(expected);
+                let theirs = self.conns.get(&key.0).and_then(|conn| conn.theirs.as_ref());
+                let claimed = theirs.map(|theirs| theirs.store.clone()).unwrap_or_default();
+                let keys: Vec<AspectKey> = asked.iter().map(|(key, _)| *key).collect();
+                let Ok(lacking) = cx.disk.lacks(&keys);
+                let passed = audit_passed(asked, &answer.proofs, &claimed, &lacking);
                 return self.swarm.audited(now, &id, Some(passed));
             }
             (Asking::Query { aspects, .. }, Message::AspectDataResponse(response)) => {
@@ -192,7 +205,7 @@ impl Running {
     fn asked(&mut self, cx: &mut Cx<'_>, peer: u32, asking: Asking, complete: bool) {
         match asking {
             Asking::Near => {}
-            Asking::Audit { .. } => {
+            Asking::Audit(_) => {
                 let id = cx.id(peer);
                 self.swarm.audited(cx.clock(), &id, None);
             }

@@ -26,7 +26,8 @@ impl Running {
     /// Looks an entry up: here, and where this node does not hold what belongs there, at others.
     pub(super) fn search(&mut self, cx: &mut Cx<'_>, entry: EntryAddress) {
         let location = Location::of_entry(&entry);
-        let here = cx.disk.ids.within(&RingArc::between(location, location).into());
+        let within = RingArc::between(location, location).into();
+        let here = cx.disk.ids.within(&within);
         let here = here.filter(|(_, row)| row.aspect.entry() == entry).map(|(key, _)| *key);
         let found: BTreeSet<AspectKey> = here.collect();
         let began = cx.now;

@@ -1,13 +1,15 @@
 //! Gossip sessions: messages, time and disk are carried to [`Session`], which decides.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
 use arcwise_proto::{
     Aspect, AspectKey, Time,
     limits::DATA_FRAME_TARGET,
     reconcile::exchange::{Limits, Link},
     ring::ArcSet,
-    session::{Constraints, Flow, Holdings as _, Input, Output, Report, Session, SessionError, Terms},
+    session::{
+        Constraints, Flow, Holdings as _, Input, Output, Report, Session, SessionError, Terms,
+    },
     swarm::{Again, BUSY, Opening, PieceId, Plan, Purpose, Refusal, TurnId},
     wire::{ArcRequest, AspectDataResponse, ErrorCode, ErrorMessage, Message},
 };
@@ -120,11 +122,8 @@ impl Running {
             Opening::Never(refusal) => self.refused(cx, opener, refusal),
             Opening::Begin(plan) => {
                 let terms = self.terms(cx, peer, plan.arcs.clone(), plan.peer_count, plan.flow);
-                let constraints = Constraints {
-                    published_since: None,
-                    after: plan.after,
-                    lists: plan.lists,
-                };
+                let constraints =
+                    Constraints { published_since: None, after: plan.after, lists: plan.lists };
                 match Session::open(now, terms, plan.number, constraints, &*cx.disk) {
                     Ok(session) => self.begin(cx, opener, &plan, session),
                     Err(error) => {
@@ -427,8 +426,12 @@ impl Running {
             _ => Cause::Comparing,
         };
         let Some(conn) = self.conns.get(&key.0) else { return };
-        let sending =
-            Sending { bytes: size(&message), cause, waits: cause == Cause::Gossip, after: sess.lane };
+        let sending = Sending {
+            bytes: size(&message),
+            cause,
+            waits: cause == Cause::Gossip,
+            after: sess.lane,
+        };
         let what = OnStream::Message(message, sess.ours.take());
         let packet = Packet::Stream { conn: conn.id, stream: key.1, what };
         sess.lane = cx.send(key.0, packet, sending).1;
@@ -469,11 +472,11 @@ impl Running {
     }
 
     fn complete(&mut self, cx: &mut Cx<'_>, sess: Sess, peer: u32, report: Report) {
-        let (now, id) = (cx.clock(), cx.id(peer));
+        let id = cx.id(peer);
         if cx.world.check && sess.claims == self.claims && !cx.is_liar() {
             check(cx, &sess, peer, &report);
         }
-        let claim = self.swarm.session_completed(&id, &report);
+        let claim = self.swarm.session_completed(sess.turn, &id, &report);
         let mut claimed = false;
         if sess.claims == self.claims && !claim.is_empty() {
             let held = cx.disk.held.union(&claim.intersect(&cx.disk.target));
@@ -493,7 +496,6 @@ impl Running {
         if let Some((opener, _)) = sess.opened {
             self.over(cx, opener, Some(&report));
         }
-        let _ = now;
     }
 
     fn failed(&mut self, cx: &mut Cx<'_>, sess: Sess, failure: Failure) {
@@ -525,9 +527,8 @@ impl Running {
         let in_sync = report.filter(|report| report.in_sync());
         match opener.why {
             Why::Compare => {
-                let of = |report: &Report| {
-                    (report.fetched + report.sent > 0, report.flow != Flow::Both)
-                };
+                let of =
+                    |report: &Report| (report.fetched + report.sent > 0, report.flow != Flow::Both);
                 self.swarm.compared(now, &id, outcome(in_sync.map(of)));
             }
             Why::Fill { piece, all, .. } => {
@@ -617,4 +618,3 @@ fn check(cx: &mut Cx<'_>, sess: &Sess, peer: u32, report: &Report) {
         cx.see(What::Violation(what));
     }
 }
-
