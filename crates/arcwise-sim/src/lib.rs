@@ -7,9 +7,11 @@
 
 mod disk;
 mod event;
+pub mod flow;
 mod network;
 mod node;
 mod people;
+pub mod plan;
 mod random;
 pub mod report;
 pub mod results;
