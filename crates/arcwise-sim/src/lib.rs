@@ -13,6 +13,7 @@ mod node;
 mod people;
 pub mod plan;
 mod random;
+pub mod report;
 pub mod results;
 mod run;
 pub mod scenario;
