@@ -10,7 +10,7 @@ use super::{
 use crate::{
     id::NodeId,
     limits::{MAX_ARCS, MAX_PEERS},
-    ring::{ArcSet, Location, RingArc},
+    ring::{ArcSet, Location, RING, RingArc},
     session::PeerSpace,
     time::Time,
     wire::PeerInfo,
@@ -40,8 +40,13 @@ const REACH: usize = 16;
 /// than a restart or a change of networks takes.
 const GONE: u32 = 5;
 
-/// Of so many peers, all are remembered wherever they are; of more, only those near.
+/// Of so many peers, all are remembered wherever they are; of more, only those near. Where only these are,
+/// and there seem to be less than half as many in all, all are remembered again.
 const FEW: usize = 512;
+
+/// Near are, whatever this node holds, so many times as many peers as there are to be copies: those whose arcs
+/// decide about its own.
+const NEAREST: usize = 4;
 
 impl Swarm {
     /// Looks at everything that is not decided at the moment when something happens.
@@ -105,18 +110,29 @@ impl Swarm {
 
     /// Keeps in mind whom to remember, and for which locations somebody can be named.
     fn know(&mut self) {
-        let own = self.own_arcs();
-        let near = match self.table.len() < FEW {
-            true => ArcSet::full(),
-            false => widened(&own, self.location, 4),
-        };
-        self.table.set_query(self.looked, &near);
-        let now = self.looked;
+        let (now, near) = (self.looked, self.near());
+        self.table.set_query(now, &near);
         let claims = self.table.each().filter(|it| it.quality.trusted(now));
         let claims = claims.filter(|it| !self.is_gone(now, &it.quality));
         let spans = claims.flat_map(|it| it.record.store.spans());
         let query: ArcSet = spans.map(|(first, last)| (first.0, last.0)).collect();
         self.query = query.union(&self.local.store).longest(MAX_ARCS);
+    }
+
+    /// Of which part of the ring all are to be remembered.
+    fn near(&self) -> ArcSet {
+        let narrow = !self.table.query().is_full();
+        if !narrow && self.table.len() < FEW {
+            return ArcSet::full();
+        }
+        let n = NEAREST * self.settings.copies.target() as usize;
+        let around = self.table.nearest_arc(n.min(FEW / 2));
+        // How many there are in all follows from these, once others are forgotten.
+        let all = (n.min(FEW / 2) as u64 * RING) / around.len().max(1);
+        if narrow && self.table.len() < FEW && all < FEW as u64 / 2 {
+            return ArcSet::full();
+        }
+        widened(&self.own_arcs(), self.location, 4).union(&around.into())
     }
 
     /// Makes a new record, where one is due.
@@ -431,4 +447,106 @@ impl Swarm {
 fn widened(arcs: &ArcSet, location: Location, times: u64) -> ArcSet {
     let around = RingArc::around(location, arcs.len().saturating_mul(times));
     arcs.union(&around.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        aspect::AuthorKey,
+        id::SpaceId,
+        swarm::{Copies, Settings},
+    };
+
+    const SPACE: SpaceId = SpaceId([7; 32]);
+
+    fn at(millis: u64) -> Time {
+        Time::from_micros(1_000_000_000 + millis * 1000)
+    }
+
+    fn key(n: u32) -> AuthorKey {
+        AuthorKey::from_bytes(&std::array::from_fn(|i| n.to_le_bytes().get(i).map_or(1, |it| *it)))
+    }
+
+    /// A space of so many nodes, each of which holds its share, and one that begins.
+    fn space(nodes: u32) -> (Swarm, Vec<PeerInfo>) {
+        let share = (RING / u64::from(nodes)) * 20;
+        let record = |n| {
+            let node = NodeId(key(n).author());
+            let arcs: ArcSet = RingArc::around(Location::of_node(&SPACE, &node), share).into();
+            let (expires, store) = (at(0) + RECORD.0, arcs.clone());
+            let (target, addresses) = (arcs, Vec::new());
+            let record = PeerRecord {
+                node,
+                sequence: 1,
+                expires,
+                addresses,
+                store,
+                target,
+                count: 9,
+                bytes: 9,
+            };
+            PeerInfo { record: record.sign(&key(n), &SPACE), observed: None, away: false }
+        };
+        let settings = Settings {
+            copies: Copies::default(),
+            fixed: None,
+            quota: None,
+            idle: Duration::from_secs(300),
+            patience: Duration::from_secs(120),
+            push: true,
+            pull: true,
+            seed: 1,
+        };
+        let mut swarm = Swarm::new(at(0), key(0), SPACE, settings);
+        swarm.set_local(at(0), swarm.local.clone());
+        (swarm, (1..nodes).map(record).collect())
+    }
+
+    /// Each node says who it is, one after the other and again and again; how many are known after each look.
+    fn learn(swarm: &mut Swarm, infos: &[PeerInfo], times: usize) -> Vec<usize> {
+        let mut known = Vec::new();
+        for (n, info) in infos.iter().cycle().take(times * infos.len()).enumerate() {
+            let now = at(n as u64 * 100);
+            let from = info.record.read().unwrap().node;
+            assert_eq!(swarm.heard_of(now, from, vec![info.clone()]).1, None);
+            swarm.look(now);
+            known.push(swarm.table.len());
+        }
+        known
+    }
+
+    #[test]
+    fn who_was_kept_is_known_again() {
+        let (mut swarm, infos) = space(300);
+        infos.iter().for_each(|info| swarm.restore(at(0), info.record.clone()));
+        assert_eq!(swarm.table.len(), 299);
+        swarm.look(at(0));
+        assert_eq!(swarm.table.len(), 299);
+    }
+
+    #[test]
+    fn of_many_those_near_are_known_and_that_does_not_swing() {
+        let (mut swarm, infos) = space(1500);
+        let known = learn(&mut swarm, &infos, 3);
+        assert!(known.iter().all(|known| *known < FEW + 32), "{:?}", known.iter().max());
+        let later = &known[infos.len()..];
+        let (least, most) = (later.iter().min().unwrap(), later.iter().max().unwrap());
+        assert!(*least > 80 && most - least < 32, "{least} to {most}");
+        // Even where nothing is held yet, those nearest are known.
+        let mut distances: Vec<(u32, NodeId)> = Vec::new();
+        for info in &infos {
+            let node = info.record.read().unwrap().node;
+            let ahead = Location::of_node(&SPACE, &node).0.wrapping_sub(swarm.location.0);
+            distances.push((ahead.min(ahead.wrapping_neg()), node));
+        }
+        distances.sort_unstable();
+        assert!(distances[..80].iter().all(|(_, node)| swarm.table.get(node).is_some()));
+    }
+
+    #[test]
+    fn of_few_all_are_known() {
+        let (mut swarm, infos) = space(400);
+        assert_eq!(learn(&mut swarm, &infos, 1).last(), Some(&399));
+    }
 }

@@ -341,6 +341,9 @@ impl Swarm {
             bytes: 0,
             full: false,
         };
+        let mut table = Table::new(us, space);
+        // Until more are known than can be remembered everywhere.
+        table.set_query(now, &ArcSet::full());
         Self {
             us,
             key,
@@ -352,7 +355,7 @@ impl Swarm {
             own: None,
             sequence: 0,
             sign_at: None,
-            table: Table::new(us, space),
+            table,
             links: BTreeMap::new(),
             contacts: BTreeMap::new(),
             dialing: BTreeMap::new(),

@@ -300,6 +300,17 @@ impl Table {
         &self.query
     }
 
+    /// The arc around the own location that has the nearest `n` who are known; the whole ring, where there are
+    /// fewer.
+    pub(super) fn nearest_arc(&self, n: usize) -> RingArc {
+        let mut distances: Vec<u32> = self.each().map(|it| it.distance).collect();
+        if n == 0 || distances.len() < n {
+            return RingArc::FULL;
+        }
+        let farthest = *distances.select_nth_unstable(n - 1).1;
+        RingArc::around(self.own, 2 * u64::from(farthest) + 1)
+    }
+
     /// How often anything has changed but how good peers are.
     pub fn changes(&self) -> u64 {
         self.changes
