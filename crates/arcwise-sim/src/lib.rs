@@ -7,10 +7,13 @@
 
 mod disk;
 mod event;
+pub mod flow;
 mod network;
 mod node;
 mod people;
+pub mod plan;
 mod random;
+pub mod report;
 pub mod results;
 mod run;
 pub mod scenario;

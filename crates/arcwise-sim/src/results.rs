@@ -27,6 +27,13 @@ pub struct Results {
     pub fingerprint: String,
 }
 
+impl Results {
+    /// Whether all is well: nothing was seen that must never be, and what was expected came true.
+    pub fn held(&self) -> bool {
+        self.violations.is_empty() && self.missed.is_empty()
+    }
+}
+
 /// Something that must never be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Violation {

@@ -6,6 +6,7 @@
 
 mod audit;
 mod copies;
+mod expiry;
 mod fill;
 mod handover;
 mod look;
@@ -31,6 +32,7 @@ use std::{
 
 pub use audit::{SETTLED, audit_keys, audit_passed, audit_proof};
 pub use copies::{Copies, CopiesError, Coverage, Density, Level, Total, is_alien};
+pub use expiry::cutoff;
 pub use fill::{Fill, Next, Piece, PieceId};
 pub use handover::{Droppable, HandOver};
 pub use lookup::{Asked, Candidate, Goal, Lookup, Outcome as AskedOutcome, Step};
