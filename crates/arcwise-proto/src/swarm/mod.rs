@@ -30,6 +30,7 @@ use std::{
     time::Duration,
 };
 
+pub use crate::session::BUSY;
 pub use audit::{SETTLED, audit_keys, audit_passed, audit_proof};
 pub use copies::{Copies, CopiesError, Coverage, Density, Level, Total, is_alien};
 pub use expiry::cutoff;
@@ -46,7 +47,7 @@ pub use schedule::{Due, Filling, Outcome, Schedule};
 pub use sizing::{Neighbour, Sizing};
 pub use spread::{Spread, SpreadOutput};
 pub use table::{Known, Learnt, Table, Wanted};
-pub use turns::{Again, BUSY, Opening, Plan, Purpose, Refusal, TurnId};
+pub use turns::{Again, Opening, Plan, Purpose, Refusal, TurnId};
 
 use self::{random::Random, turns::Turns};
 use crate::{
@@ -54,7 +55,7 @@ use crate::{
     id::{NodeId, SpaceId},
     limits::{MAX_PEERS, PAGE_KEYS},
     ring::{ArcSet, Location, RingArc},
-    session::{LocalSpace, PeerSpace},
+    session::{Flow, LocalSpace, PeerSpace, shared_arcs},
     time::Time,
     wire::PeerInfo,
 };
@@ -93,6 +94,9 @@ const NEWCOMER: Duration = Duration::from_secs(60);
 /// The first audit of a peer comes so long after it was met, and the others so often. Guesses: a hundred
 /// bytes or two an hour.
 const AUDIT: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3600));
+
+/// So many bytes show how fast a peer gives. A guess: less shows how long a round trip takes.
+const SPEED: u64 = 256 << 10;
 
 /// Who is waited for is asked again for receipts so often. A guess.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -401,6 +405,9 @@ impl Swarm {
             let wait = if target { Duration::ZERO } else { RECORD_WAITS };
             self.sign_by(now + wait);
         }
+        if self.local.full && !local.full {
+            self.schedule.has_room(now);
+        }
         self.local = local;
         if self.sizing.is_none() {
             let target = self.local.target.arcs().into_iter();
@@ -644,7 +651,7 @@ impl Swarm {
 
     /// A peer has given so many bytes, for which it was asked, in this time.
     pub fn served(&mut self, peer: &NodeId, bytes: u64, took: Duration) {
-        if let Some(quality) = self.table.quality(peer) {
+        if let Some(quality) = self.table.quality(peer).filter(|_| bytes >= SPEED) {
             quality.served(bytes, took);
         }
     }
@@ -792,6 +799,26 @@ impl Swarm {
         &mut self.fill
     }
 
+    /// What to fetch from this peer now, of what is to be filled. A piece is to be fetched in a session:
+    /// see [`Purpose::Fill`].
+    pub fn next_piece(&mut self, now: Time, peer: &NodeId) -> Next {
+        match self.links.get(peer).filter(|_| !self.local.full) {
+            Some(link) => self.fill.next(now, *peer, &self.local, &link.theirs),
+            None => Next::Nothing,
+        }
+    }
+
+    /// Something of a piece has come.
+    pub fn piece_moved(&mut self, now: Time, piece: PieceId) {
+        self.fill.moved(now, piece);
+    }
+
+    /// A piece has ended, and `complete` says whether all that the peer should have of it is here. Of one that
+    /// was given to another it may be told or not.
+    pub fn piece_ended(&mut self, now: Time, piece: PieceId, complete: bool) {
+        self.fill.ended(now, piece, complete);
+    }
+
     /// A peer has told, by its own probe, whether it holds the same.
     pub fn heard(&mut self, now: Time, peer: &NodeId, same: bool) {
         self.note(now, peer, same);
@@ -826,6 +853,30 @@ impl Swarm {
             let shared = own.intersect(&link.theirs.store.union(&link.theirs.target));
             link.same = same.then_some((now, shared));
         }
+        if same {
+            self.holds_the_same(peer);
+        }
+    }
+
+    /// Both hold the same, as far as both take it: where that is all of it, also as many.
+    fn holds_the_same(&mut self, peer: &NodeId) {
+        let (own, count) = (self.own_arcs(), self.local.count);
+        if let Some(link) = self.links.get_mut(peer)
+            && link.theirs.store.union(&link.theirs.target) == own
+        {
+            link.theirs.count = count;
+        }
+    }
+
+    /// Where this node and a peer both take; nothing where the peer is not connected.
+    pub fn shared_with(&self, peer: &NodeId) -> ArcSet {
+        let link = self.links.get(peer);
+        link.map_or_else(ArcSet::empty, |link| shared_arcs(&self.local, &link.theirs))
+    }
+
+    /// What a session that a peer opens may be about here, and who may take in it.
+    pub fn answers(&self) -> (ArcSet, Flow) {
+        (self.own_arcs(), if self.local.full { Flow::ToAlice } else { Flow::Both })
     }
 
     // ---- Spreading
@@ -847,9 +898,17 @@ impl Swarm {
         self.spread.pushed(&from, new, again);
     }
 
-    /// A peer has announced these, which are not held here and should be.
+    /// Where it is taken what peers push: what this node holds or fills, and nothing for want of room. Gossip
+    /// brings it once there is some.
+    pub fn takes(&self) -> ArcSet {
+        if self.local.full { ArcSet::empty() } else { self.own_arcs() }
+    }
+
+    /// A peer has announced these, which are not held here and should be. For want of room none is asked for.
     pub fn announced(&mut self, now: Time, from: NodeId, lacking: &[AspectKey]) {
-        self.spread.announced(now, from, lacking);
+        if !self.local.full {
+            self.spread.announced(now, from, lacking);
+        }
     }
 
     /// A peer wants what is like these to be announced, and not pushed.
@@ -1007,7 +1066,7 @@ impl Swarm {
     }
 
     /// What this node holds or fills.
-    fn own_arcs(&self) -> ArcSet {
+    pub fn own_arcs(&self) -> ArcSet {
         self.local.store.union(&self.local.target)
     }
 }
@@ -1021,7 +1080,7 @@ fn filling(fill: &Fill, ours: &LocalSpace, peer: &NodeId, theirs: &PeerSpace) ->
     if !theirs.full && !lacks.intersect(&ours.store).is_empty() {
         return Filling::There;
     }
-    match crate::session::shared_arcs(ours, theirs).is_empty() {
+    match shared_arcs(ours, theirs).is_empty() {
         true => Filling::Apart,
         false => Filling::None,
     }

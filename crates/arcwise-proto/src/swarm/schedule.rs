@@ -110,6 +110,8 @@ struct Pace {
     doing: Option<Doing>,
     /// As it was when that was last asked for, where nothing has changed since.
     filling: Option<Filling>,
+    /// What is being compared does not count: there was no room when it began.
+    void: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +157,7 @@ impl Schedule {
             settled: false,
             doing: None,
             filling: None,
+            void: false,
         };
         self.peers.insert(peer, pace);
         self.stirred = true;
@@ -205,6 +208,17 @@ impl Schedule {
         self.stirred = true;
     }
 
+    /// There is room here again: all may have something that was not taken. A session that is under way does not
+    /// take it either.
+    pub fn has_room(&mut self, now: Time) {
+        for pace in self.peers.values_mut() {
+            pace.settled = false;
+            pace.compare.get_or_insert(now);
+            pace.void = pace.doing == Some(Doing::Comparing);
+        }
+        self.stirred = true;
+    }
+
     /// Whether the peer holds the same has come out, by its own probe.
     pub fn heard(&mut self, now: Time, peer: &NodeId, same: bool) {
         self.stirred = true;
@@ -240,7 +254,9 @@ impl Schedule {
         let jitter = self.random.around_one();
         let longest = self.longest;
         let Some(pace) = self.peers.get_mut(peer) else { return };
+        let void = std::mem::take(&mut pace.void);
         match outcome {
+            Outcome::InSync { .. } if void => pace.compare = Some(now),
             Outcome::InSync { moved, one_sided } => {
                 (pace.compare, pace.retry) = (None, RETRY);
                 // Whether it is the same now. With pushes it hardly is while storing goes on.
@@ -481,6 +497,25 @@ mod tests {
         assert_eq!(schedule.wake_at(), None);
         schedule.told(&peer(1));
         assert_eq!(schedule.next(at(86_400_000), none), Some(Due::Probe(peer(1))));
+    }
+
+    #[test]
+    fn once_there_is_room_all_are_compared_with_whatever_is_under_way() {
+        let mut schedule = Schedule::new(IDLE, true, 6);
+        let outcome = Outcome::InSync { moved: false, one_sided: true };
+        for n in [1, 2] {
+            schedule.met(at(0), peer(n), true);
+        }
+        let due: Vec<Due> = std::iter::from_fn(|| schedule.next(at(0), none)).collect();
+        assert_eq!(due, [Due::Compare(peer(1)), Due::Compare(peer(2))]);
+        schedule.compared(at(10), &peer(1), outcome);
+        schedule.has_room(at(20));
+        assert_eq!(schedule.next(at(20), none), Some(Due::Compare(peer(1))));
+        // It has begun when nothing was taken.
+        schedule.compared(at(30), &peer(2), outcome);
+        assert_eq!(schedule.next(at(30), none), Some(Due::Compare(peer(2))));
+        schedule.compared(at(40), &peer(2), outcome);
+        assert_eq!(schedule.next(at(40), none), None);
     }
 
     #[test]
