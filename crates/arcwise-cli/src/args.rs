@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use arcwise::{Copies, RelayUrl, Share, Time, Url};
 use jiff::{Span, SpanRelativeTo, Timestamp};
 
-use crate::{demo, exit::EXIT_CODES};
+use crate::{commands::simulate, demo, exit::EXIT_CODES};
 
 /// Share files and folders with other machines, directly.
 ///
@@ -140,6 +140,7 @@ Examples:
     },
     /// Watch two nodes find each other and come into sync: the protocol, message by message
     Demo(demo::Args),
+    Simulate(Simulate),
 }
 
 /// Run the node: the daemon that all other commands talk to
@@ -462,6 +463,43 @@ Examples:
 pub(crate) struct Import {
     /// The archive, or - for stdin
     pub(crate) file: PathBuf,
+}
+
+/// Run a network of many nodes in virtual time, and see whether its data survives
+///
+/// The nodes decide as real ones do; the network, the disks and the people are simulated. The same scenario
+/// and seed give the same results, to the bit. The exit code is 1 where something did not hold.
+#[derive(clap::Args, Debug)]
+#[command(after_help = simulate::help())]
+pub(crate) struct Simulate {
+    /// A scenario that is built in, or a TOML file
+    #[arg(required_unless_present = "list")]
+    pub(crate) scenario: Option<String>,
+    /// List the scenarios that are built in
+    #[arg(long, conflicts_with = "scenario")]
+    pub(crate) list: bool,
+    /// Print the scenario as TOML, as a beginning for one's own
+    #[arg(long, conflicts_with_all = ["nodes", "length", "seed", "seeds", "html", "unchecked"])]
+    pub(crate) show: bool,
+    /// How many nodes there are in all [default: as the scenario says]
+    #[arg(long, value_name = "N")]
+    pub(crate) nodes: Option<usize>,
+    /// How much virtual time it goes on, such as 2h [default: as the scenario says]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) length: Option<arcwise_sim::scenario::Span>,
+    /// What all chance follows from
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Run with so many seeds, from --seed on
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) seeds: u32,
+    /// Write a report with plots into this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Do not check each time that two nodes agree whether they hold the same, which takes time and memory
+    #[arg(long)]
+    pub(crate) unchecked: bool,
 }
 
 /// An address or its first digits, and a path inside what has it.

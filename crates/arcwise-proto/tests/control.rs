@@ -3,13 +3,15 @@
 
 mod model;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use arcwise_proto::{
-    SpaceId, Time,
+    NodeId, SpaceId, Time,
     limits::{MAX_SPACES, MAX_TEXT, MAX_WANTS, PAGE_KEYS},
     ring::{ArcSet, Location, RingArc},
-    session::{Binding, Control, ControlOutput, Fault, LocalSpace, PeerSpace, shared_arcs},
+    session::{
+        Binding, Control, ControlOutput, Fault, LocalSpace, PeerSpace, replaces, shared_arcs,
+    },
     wire::{ErrorCode, ErrorMessage, Handshake, Hello, Kind, Message, Ping, Pong, Query, Tag},
 };
 use model::ControlEnd;
@@ -385,5 +387,22 @@ proptest! {
         let both: BTreeSet<SpaceId> = a.intersection(&b).map(|id| space(*id)).collect();
         prop_assert_eq!(shared(&mut alice), both.clone());
         prop_assert_eq!(shared(&mut bob), both);
+    }
+}
+
+#[test]
+fn of_two_connections_both_keep_the_same() {
+    let (low, high) = (NodeId([1; 32]), NodeId([2; 32]));
+    let (soon, late) = (Duration::from_millis(2_999), Duration::from_secs(3));
+    for low_dialed_old in [false, true] {
+        for low_dialed_new in [false, true] {
+            for age in [soon, late] {
+                let low_keeps = replaces(&low, &high, low_dialed_old, age, low_dialed_new);
+                let high_keeps = replaces(&high, &low, !low_dialed_old, age, !low_dialed_new);
+                assert_eq!(low_keeps, high_keeps);
+                let crossed = low_dialed_old != low_dialed_new && age == soon;
+                assert_eq!(low_keeps, !crossed || low_dialed_new, "{low_dialed_old} {age:?}");
+            }
+        }
     }
 }

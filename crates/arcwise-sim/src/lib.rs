@@ -5,7 +5,21 @@
 //! its nodes, over a network, disks, clocks and people that are simulated. The same scenario and seed give the
 //! same results, to the bit.
 
+mod disk;
+mod event;
 pub mod flow;
+mod network;
+mod node;
+mod people;
 pub mod plan;
+mod random;
+pub mod report;
 pub mod results;
+mod run;
 pub mod scenario;
+mod shard;
+mod shrink;
+mod watch;
+
+pub use run::{Options, Progress, run};
+pub use shrink::shrink;

@@ -27,6 +27,13 @@ pub struct Results {
     pub fingerprint: String,
 }
 
+impl Results {
+    /// Whether all is well: nothing was seen that must never be, and what was expected came true.
+    pub fn held(&self) -> bool {
+        self.violations.is_empty() && self.missed.is_empty()
+    }
+}
+
 /// Something that must never be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Violation {
@@ -83,6 +90,16 @@ pub struct Bytes {
 }
 
 impl Bytes {
+    /// Adds others to these.
+    pub fn add(&mut self, other: &Bytes) {
+        self.control += other.control;
+        self.comparing += other.comparing;
+        self.gossip += other.gossip;
+        self.push += other.push;
+        self.requests += other.requests;
+        self.transport += other.transport;
+    }
+
     /// All of them.
     pub fn total(&self) -> u64 {
         self.control + self.comparing + self.gossip + self.push + self.requests + self.transport

@@ -3,15 +3,16 @@
 //! [`Swarm`]: arcwise_proto::swarm::Swarm
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeSet,
     sync::{Arc, Mutex},
 };
 
 use arcwise_proto::{
     Aspect, AspectKey, SpaceId,
-    limits::{DATA_FRAME_TARGET, PAGE_KEYS},
+    limits::PAGE_KEYS,
     session::Holdings,
-    wire::{Announce, AspectBroadcast, Graft, Message, Prune, Receipt},
+    swarm::{self, Push},
+    wire::{Announce, Message},
 };
 use arcwise_store::StoreError;
 use tokio::sync::Notify;
@@ -25,110 +26,30 @@ use crate::{
     space::SpaceState,
 };
 
-/// Bytes that may wait to be pushed to one peer. What does not fit is not pushed: a gossip session,
-/// which is asked for at once, brings it. A guess: a second of a slow line.
-const MAX_QUEUED: usize = 4 << 20;
-
-/// One thing that is to go on a broadcast stream.
-#[derive(Clone, Debug)]
-pub(crate) enum Push {
-    Aspect(Aspect),
-    Announce { keys: Vec<AspectKey>, receipt: bool },
-    Graft(Vec<AspectKey>),
-    Prune(Vec<AspectKey>),
-    Receipt(Vec<AspectKey>),
-}
-
-impl Push {
-    fn size(&self) -> usize {
-        match self {
-            Push::Aspect(aspect) => aspect.encoding().len(),
-            Push::Announce { keys, .. }
-            | Push::Graft(keys)
-            | Push::Prune(keys)
-            | Push::Receipt(keys) => 16 + keys.len() * size_of::<AspectKey>(),
-        }
-    }
-}
-
-/// What waits to be pushed to one peer.
+/// What waits to be pushed to one peer: [`swarm::PushQueue`], and who waits for something to push.
 #[derive(Default)]
 pub(crate) struct PushQueue {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<swarm::PushQueue>,
     filled: Notify,
-}
-
-#[derive(Default)]
-struct Waiting {
-    /// Goes first: it is small, and says nothing of what waits beside it.
-    urgent: VecDeque<(SpaceId, Push)>,
-    /// Aspects and announcements, in their order: who hears of an aspect before it comes asks for it.
-    others: VecDeque<(SpaceId, Push)>,
-    size: usize,
 }
 
 impl PushQueue {
     /// Whether there was room.
     pub(crate) fn push(&self, space: SpaceId, push: Push) -> bool {
-        let mut waiting = lock(&self.waiting);
-        let size = push.size();
-        if waiting.size + size > MAX_QUEUED {
-            return false;
-        }
-        waiting.size += size;
-        match push {
-            Push::Aspect(_) | Push::Announce { .. } => waiting.others.push_back((space, push)),
-            Push::Graft(_) | Push::Prune(_) | Push::Receipt(_) => {
-                waiting.urgent.push_back((space, push));
-            }
-        }
-        drop(waiting);
+        let pushed = lock(&self.waiting).push(space, push);
         self.filled.notify_one();
-        true
+        pushed
     }
 
-    /// The next message, without the number of its space. Aspects of one space that wait together go
-    /// together.
+    /// The next message, without the number of its space.
     async fn next(&self) -> (SpaceId, Message) {
         loop {
-            {
-                let mut waiting = lock(&self.waiting);
-                let Waiting { urgent, others, size } = &mut *waiting;
-                if let Some((space, first)) = urgent.pop_front().or_else(|| others.pop_front()) {
-                    *size -= first.size();
-                    return (space, Self::message(space, first, others, size));
-                }
+            let next = lock(&self.waiting).next();
+            match next {
+                Some(next) => return next,
+                None => self.filled.notified().await,
             }
-            self.filled.notified().await;
         }
-    }
-
-    fn message(
-        of: SpaceId,
-        first: Push,
-        queue: &mut VecDeque<(SpaceId, Push)>,
-        queued: &mut usize,
-    ) -> Message {
-        let space = 0;
-        let first = match first {
-            Push::Aspect(first) => first,
-            Push::Announce { keys, receipt } => return Announce { space, keys, receipt }.into(),
-            Push::Graft(keys) => return Graft { space, keys }.into(),
-            Push::Prune(keys) => return Prune { space, keys }.into(),
-            Push::Receipt(keys) => return Receipt { space, keys }.into(),
-        };
-        let mut size = first.encoding().len();
-        let mut aspects = vec![first];
-        while let Some((other, Push::Aspect(next))) = queue.front()
-            && *other == of
-            && size + next.encoding().len() <= DATA_FRAME_TARGET
-        {
-            size += next.encoding().len();
-            *queued -= next.encoding().len();
-            aspects.push(next.clone());
-            queue.pop_front();
-        }
-        AspectBroadcast { space, aspects }.into()
     }
 }
 
@@ -139,13 +60,8 @@ pub(crate) async fn send(peer: Arc<Peer>) -> Result<(), FrameError> {
         let (space, mut message) = peer.pushes.next().await;
         // The peer may have left the space while this waited.
         let Some(theirs) = peer.space(&space).map(|theirs| theirs.number) else { continue };
-        match &mut message {
-            Message::AspectBroadcast(AspectBroadcast { space, .. })
-            | Message::Announce(Announce { space, .. })
-            | Message::Graft(Graft { space, .. })
-            | Message::Prune(Prune { space, .. })
-            | Message::Receipt(Receipt { space, .. }) => *space = theirs,
-            _ => {}
+        if let Some(space) = message.pushed_in() {
+            *space = theirs;
         }
         let writer = match &mut writer {
             Some(writer) => writer,
@@ -196,17 +112,15 @@ pub(crate) async fn receive(inner: &Arc<Inner>, peer: &Arc<Peer>, mut reader: Fr
 }
 
 /// Takes one message of a broadcast stream; false where it has no place there.
-async fn take(inner: &Arc<Inner>, peer: &Arc<Peer>, message: Message, ingest: &mut Ingest) -> bool {
-    let number = match &message {
-        Message::AspectBroadcast(AspectBroadcast { space, .. })
-        | Message::Announce(Announce { space, .. })
-        | Message::Graft(Graft { space, .. })
-        | Message::Prune(Prune { space, .. })
-        | Message::Receipt(Receipt { space, .. }) => *space,
-        other => {
-            inner.fault(peer, &format!("a {} on a broadcast stream", other.kind()));
-            return false;
-        }
+async fn take(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    mut message: Message,
+    ingest: &mut Ingest,
+) -> bool {
+    let Some(number) = message.pushed_in().map(|space| *space) else {
+        inner.fault(peer, &format!("a {} on a broadcast stream", message.kind()));
+        return false;
     };
     // We may have left it while this was on its way.
     let Some(space) = inner.space_numbered(number) else { return true };
@@ -216,8 +130,6 @@ async fn take(inner: &Arc<Inner>, peer: &Arc<Peer>, message: Message, ingest: &m
         return false;
     }
     let result = match message {
-        // Without room nothing is taken; gossip brings it once there is some.
-        Message::AspectBroadcast(_) if space.is_full() => Ok(()),
         Message::AspectBroadcast(broadcast) => {
             let mut aspects = believable(inner, peer, &space, broadcast.aspects);
             let keys: Vec<AspectKey> = aspects.iter().map(Aspect::key).collect();
@@ -255,7 +167,7 @@ async fn announced(
     announce: Announce,
 ) -> Result<(), StoreError> {
     let Announce { mut keys, receipt, .. } = announce;
-    let arcs = space.store.held().union(&space.store.target());
+    let arcs = lock(&space.swarm).own_arcs();
     keys.retain(|key| arcs.contains(key.location));
     let store = space.store.clone();
     let (keys, lacking) = blocking(move || {
@@ -263,15 +175,12 @@ async fn announced(
         Ok::<_, StoreError>((keys, lacking))
     })
     .await?;
-    let full = space.is_full();
     space.swarm(inner, &[], |swarm, now| {
         if receipt {
             let held = keys.into_iter().filter(|key| lacking.binary_search(key).is_err());
             swarm.receipt_wanted(now, peer.id, held.collect(), &lacking);
         }
-        if !full {
-            swarm.announced(now, peer.id, &lacking);
-        }
+        swarm.announced(now, peer.id, &lacking);
     });
     Ok(())
 }
@@ -307,14 +216,14 @@ pub(crate) async fn push(
     Ok(())
 }
 
-/// Those that this node holds or fills, with signatures that hold.
+/// Those that are taken, with signatures that hold.
 fn believable(
     inner: &Inner,
     peer: &Peer,
     space: &SpaceState,
     mut aspects: Vec<Aspect>,
 ) -> Vec<Aspect> {
-    let arcs = space.store.held().union(&space.store.target());
+    let arcs = lock(&space.swarm).takes();
     aspects.retain(|aspect| arcs.contains(aspect.location()));
     let id = space.id();
     aspects.retain(|aspect| match aspect.verify(&id) {
@@ -325,36 +234,4 @@ fn believable(
         }
     });
     aspects
-}
-
-#[cfg(test)]
-mod tests {
-    use arcwise_proto::{EntryAddress, Time};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn what_is_urgent_goes_first_and_the_rest_in_order() {
-        let (queue, space) = (PushQueue::default(), SpaceId([1; 32]));
-        let aspect = |n| Aspect::new(EntryAddress([n; 32]), 1, Time::ZERO, b"x").unwrap();
-        let announce = Push::Announce { keys: vec![aspect(1).key()], receipt: true };
-        for push in [
-            Push::Aspect(aspect(1)),
-            Push::Aspect(aspect(2)),
-            announce,
-            Push::Receipt(vec![aspect(3).key()]),
-            Push::Aspect(aspect(4)),
-        ] {
-            assert!(queue.push(space, push));
-        }
-        let mut order = Vec::new();
-        for _ in 0..4 {
-            order.push(queue.next().await.1.kind().to_string());
-        }
-        assert_eq!(
-            order,
-            ["Receipt", "msgGspAspectBroadcast", "Announce", "msgGspAspectBroadcast"]
-        );
-        assert_eq!(lock(&queue.waiting).size, 0);
-    }
 }

@@ -14,7 +14,7 @@ use std::{
 
 use arcwise_proto::{
     ArcSet, Aspect, AspectKey, AuthorKey, NodeId, SpaceId, Time,
-    session::LocalSpace,
+    session::{LocalSpace, replaces},
     swarm::{Address, Arrival, Change, Copies, Outside, Settings, Swarm},
 };
 use arcwise_store::{CheckReport, Limits, Store, StoreError, StoreStats};
@@ -37,11 +37,10 @@ use crate::{
     Ticket, Traffic,
     bandwidth::{self, Line},
     block,
-    connection::{self, ALPN, Unwanted, close, replaces},
+    connection::{self, ALPN, Unwanted, close},
     dial::{Misled, PeerRecord},
     error::{CreateError, DialFailure, JoinError, OpenError, RequestError},
     event::Source,
-    gossip::Bookmark,
     identity,
     ingest::blocking,
     nearby::{self, Nearby},
@@ -147,7 +146,6 @@ pub(crate) struct Inner {
     pub(crate) removed: AtomicU64,
     /// Why nothing is stored any more.
     pub(crate) stopped: Mutex<Option<String>>,
-    pub(crate) bookmarks: Mutex<BTreeMap<(NodeId, SpaceId), Bookmark>>,
     pub(crate) stop: CancellationToken,
     pub(crate) frames: broadcast::Sender<Frame>,
     pub(crate) line: Line,
@@ -280,7 +278,6 @@ impl Node {
             upkeep: Notify::new(),
             removed: AtomicU64::new(0),
             stopped: Mutex::default(),
-            bookmarks: Mutex::default(),
             stop: stop.clone(),
             frames: broadcast::Sender::new(EVENTS),
             line: Line::new(bandwidth),
@@ -417,7 +414,6 @@ impl Node {
         for peer in lock(&self.running.peers).values() {
             peer.spaces.send_modify(|spaces| drop(spaces.remove(&id)));
         }
-        lock(&self.running.bookmarks).retain(|(_, space), _| *space != id);
         self.running.removed.fetch_add(space.store.stats().bytes, Ordering::Relaxed);
         self.running.spaces_changed();
         self.running.upkeep.notify_one();
@@ -779,7 +775,8 @@ impl Inner {
     pub(crate) fn register(&self, peer: &Arc<Peer>) -> bool {
         let mut peers = lock(&self.peers);
         if let Some(old) = peers.get(&peer.id) {
-            if !replaces(&self.id, old, peer) {
+            let (old_dialed, age) = (old.dialer, old.since.elapsed());
+            if !replaces(&self.id, &peer.id, old_dialed, age, peer.dialer) {
                 return false;
             }
             old.gone.cancel();

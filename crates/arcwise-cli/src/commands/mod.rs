@@ -7,6 +7,7 @@ mod join;
 mod node;
 mod peers;
 mod serve;
+pub(crate) mod simulate;
 mod space;
 mod status;
 mod store;
@@ -60,6 +61,7 @@ pub(crate) async fn run(command: Command, data: &Path, output: Output) -> anyhow
             true => Ok(Exit::Done),
             false => Ok(Exit::Failed),
         },
+        Command::Simulate(args) => simulate::simulate(args, output).await,
     }
 }
 

@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
+    time::Duration,
 };
 
 use super::{Digest, Fault};
 use crate::{
-    id::SpaceId,
+    id::{NodeId, SpaceId},
     limits::{MAX_SPACES, MAX_WANTS},
     ring::ArcSet,
     time::Time,
@@ -23,6 +24,10 @@ pub const VERSION: u32 = 0;
 /// Tags are padded with random ones to a multiple of this, so that they do not tell how many spaces
 /// a node is in. A guess: most nodes are in fewer.
 const TAG_PADDING: usize = 8;
+
+/// Two connections with the same peer, of which either side has dialled one, are taken for a race where they
+/// are no further apart than this. A guess: how long it takes to connect on a slow line.
+const SAME_MOMENT: Duration = Duration::from_secs(3);
 
 /// Ties proofs to one connection and one side of it.
 #[derive(Clone)]
@@ -117,6 +122,23 @@ pub struct PeerSpace {
 /// Where two nodes have something to compare: what either holds or fills, and the other too.
 pub fn shared_arcs(ours: &LocalSpace, theirs: &PeerSpace) -> ArcSet {
     ours.store.union(&ours.target).intersect(&theirs.store.union(&theirs.target))
+}
+
+/// The same peer is connected twice: whether the new connection takes the place of the old one, which is
+/// `old_age` old. Each was dialled here or by the peer.
+///
+/// Where both dialled at about the same moment, the one that the lower id dialled stays, on both sides;
+/// else the newer one, because a peer that dials again has lost the older.
+pub fn replaces(
+    us: &NodeId,
+    them: &NodeId,
+    old_dialed: bool,
+    old_age: Duration,
+    new_dialed: bool,
+) -> bool {
+    let crossed = old_dialed != new_dialed && old_age < SAME_MOMENT;
+    let lower_dialed_new = new_dialed == (us < them);
+    !crossed || lower_dialed_new
 }
 
 /// What [`Control`] wants done or known.

@@ -13,6 +13,7 @@
 //! **The ordering rule**: nothing is listed, acknowledged or counted before it is durably stored.
 //! [`Holdings`] shows only what is durable, and [`Input::Stored`] is given only after it is.
 
+mod budget;
 mod compare;
 mod control;
 mod fault;
@@ -21,7 +22,10 @@ mod gossip;
 mod holdings;
 mod list;
 
-pub use control::{Binding, Control, ControlOutput, LocalSpace, PeerSpace, VERSION, shared_arcs};
-pub use fault::{Fault, SessionError};
+pub use budget::Budget;
+pub use control::{
+    Binding, Control, ControlOutput, LocalSpace, PeerSpace, VERSION, replaces, shared_arcs,
+};
+pub use fault::{BUSY, Fault, SessionError};
 pub use gossip::{Constraints, Flow, Input, Output, Report, Role, Session, Terms, yields};
-pub use holdings::{Digest, Filter, Holdings, Position, Snapshot};
+pub use holdings::{Digest, Filter, Gist, Holdings, Position, Snapshot};

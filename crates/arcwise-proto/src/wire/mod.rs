@@ -136,6 +136,12 @@ macro_rules! messages {
                 }
             }
 
+            fn body_len(&self) -> usize {
+                match self {
+                    $(Message::$kind(message) => message.raw().encoded_len(),)*
+                }
+            }
+
             fn encode_body(&self, out: &mut BytesMut) {
                 match self {
                     // A `BytesMut` grows as needed, so encoding into it cannot fail.
@@ -248,6 +254,24 @@ impl Message {
         out[0] = self.kind() as u8;
         out[1..Header::LEN].copy_from_slice(&(len as u32).to_le_bytes());
         out.freeze()
+    }
+
+    /// How many bytes [`Message::encode`] gives.
+    pub fn encoded_len(&self) -> usize {
+        Header::LEN + self.body_len()
+    }
+
+    /// On a broadcast stream: the receiver's number for the space it is about. `None` where it is no message
+    /// of such a stream.
+    pub fn pushed_in(&mut self) -> Option<&mut u32> {
+        match self {
+            Message::AspectBroadcast(AspectBroadcast { space, .. })
+            | Message::Announce(Announce { space, .. })
+            | Message::Graft(Graft { space, .. })
+            | Message::Prune(Prune { space, .. })
+            | Message::Receipt(Receipt { space, .. }) => Some(space),
+            _ => None,
+        }
     }
 
     /// How many things it carries, as people count them: hashes of a list, aspects of an answer,
