@@ -479,7 +479,7 @@ pub(crate) struct Simulate {
     #[arg(long, conflicts_with = "scenario")]
     pub(crate) list: bool,
     /// Print the scenario as TOML, as a beginning for one's own
-    #[arg(long, conflicts_with_all = ["nodes", "length", "seed", "seeds", "html", "unchecked"])]
+    #[arg(long, conflicts_with_all = ["nodes", "length", "seed", "seeds", "html", "flow", "unchecked"])]
     pub(crate) show: bool,
     /// How many nodes there are in all [default: as the scenario says]
     #[arg(long, value_name = "N")]
@@ -497,9 +497,27 @@ pub(crate) struct Simulate {
     /// Write a report with plots into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
-    /// Do not check each time that two nodes agree whether they hold the same, which takes time and memory
+    /// Only model which node holds what, without messages: for up to a million nodes
     #[arg(long)]
+    pub(crate) flow: bool,
+    /// Decide on arcs by this rule; several, with commas between them, are compared
+    #[arg(long, value_name = "RULE", value_delimiter = ',', requires = "flow")]
+    #[arg(default_value = "arcwise")]
+    pub(crate) rule: Vec<Rule>,
+    /// Do not check each time that two nodes agree whether they hold the same, which takes time and memory
+    #[arg(long, conflicts_with = "flow")]
     pub(crate) unchecked: bool,
+}
+
+/// How nodes decide which part of the ring to hold.
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+pub(crate) enum Rule {
+    /// As Arcwise does
+    Arcwise,
+    /// As lib3h recommended
+    Lib3h,
+    /// As kitsune did
+    Kitsune,
 }
 
 /// An address or its first digits, and a path inside what has it.

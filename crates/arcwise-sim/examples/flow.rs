@@ -45,12 +45,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     scenario.check()?;
     let results = run_with(&scenario, seed, options, &mut |_| {});
     if verbose {
-        println!("     at   nodes  min   p5  median  below  mean arc   most  changed  lacking  lost");
+        println!(
+            "     at   nodes  min   p5  median  below  mean arc   most  changed  lacking  lost"
+        );
         for it in &results.samples {
             let (min, p5, median) = it.copies;
             println!(
                 "{:7} {:7} {min:4} {p5:4} {median:7} {:6} {:9.6} {:6.4} {:8} {:8} {:5}",
-                it.at, it.nodes, it.below_min, it.arcs.2, it.arcs.3, it.changed, it.lacking, it.lost
+                it.at,
+                it.nodes,
+                it.below_min,
+                it.arcs.2,
+                it.arcs.3,
+                it.changed,
+                it.lacking,
+                it.lost
             );
         }
     }

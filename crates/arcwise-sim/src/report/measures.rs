@@ -114,18 +114,15 @@ pub(super) const MEASURES: &[Measure] = &[
         about: "The longest time that any sector had fewer copies than the least number.",
     },
     Measure {
-        name: "not acknowledged, lost",
-        of: |it| {
-            let (lost, acknowledged) = it.summary.lost;
-            part(lost.saturating_sub(acknowledged), it.summary.published)
-        },
+        name: "aspects lost",
+        of: |it| part(it.summary.lost.0, it.summary.published),
         show: text::percent,
         units: &[(0.01, "%")],
         wanted: |it| Wanted::Most(it.scenario.expect.lost),
-        about: "Aspects that nobody has any more and no receipt was given for, as a part of all.",
+        about: "Nobody has them any more, nor will have: as a part of all.",
     },
     Measure {
-        name: "acknowledged, lost",
+        name: "of those acknowledged",
         of: |it| it.summary.lost.1 as f64,
         show: text::number,
         units: ONE,
@@ -138,7 +135,8 @@ pub(super) const MEASURES: &[Measure] = &[
         of: |it| end(it).map_or(0.0, |it| it.lacking as f64),
         show: text::number,
         units: ONE,
-        wanted: |_| Wanted::Most(0.0),
+        // The model of the arcs alone does not wait for it.
+        wanted: |it| if it.rule.is_none() { Wanted::Most(0.0) } else { Wanted::Any },
         about: "Aspects that a node should hold and does not, over all nodes.",
     },
     Measure {
@@ -284,7 +282,7 @@ pub(super) const MEASURES: &[Measure] = &[
         about: "In all.",
     },
     Measure {
-        name: "of those acknowledged",
+        name: "acknowledged by receipts",
         of: |it| it.summary.acknowledged as f64,
         show: text::number,
         units: ONE,

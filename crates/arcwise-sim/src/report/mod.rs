@@ -10,6 +10,7 @@ mod table;
 mod text;
 
 use crate::{
+    flow::Rule,
     results::Results,
     scenario::{Scenario, Span},
 };
@@ -35,12 +36,16 @@ struct Group<'a> {
 fn groups(results: &[Results]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     for result in results {
-        match groups.iter_mut().find(|group| {
-            group.results.first().is_some_and(|first| first.scenario == result.scenario)
-        }) {
+        let is_same = |group: &&mut Group<'_>| {
+            let first = group.results.first();
+            first.is_some_and(|it| (&it.scenario, it.rule) == (&result.scenario, result.rule))
+        };
+        match groups.iter_mut().find(is_same) {
             Some(group) => group.results.push(result),
             None => {
-                groups.push(Group { name: result.scenario.name.clone(), results: vec![result] })
+                let rule = result.rule.map(|it| format!(", arcs by {}", it.name()));
+                let name = result.scenario.name.clone() + &rule.unwrap_or_default();
+                groups.push(Group { name, results: vec![result] });
             }
         }
     }
@@ -64,6 +69,11 @@ fn command(results: &Results) -> String {
         if built_in.length != *length {
             command += &format!(" --length {length}");
         }
+    }
+    match results.rule {
+        Some(Rule::Arcwise) => command += " --flow",
+        Some(rule) => command += &format!(" --flow --rule {}", rule.name()),
+        None => {}
     }
     command + &format!(" --seed {}", results.seed)
 }
