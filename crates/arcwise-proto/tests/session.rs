@@ -7,10 +7,11 @@ use std::collections::{BTreeSet, VecDeque};
 
 use arcwise_proto::{
     AspectKey,
-    limits::{LIST_WINDOW, MAX_WANTS, PAGE_KEYS},
+    limits::{LIST_WINDOW, MAX_AUDIT, MAX_WANTS, PAGE_KEYS},
     reconcile::exchange::{self, Packet},
     ring::{ArcSet, Location, RingArc},
     session::{Constraints, Fault, Flow, Input, Role, Session, SessionError},
+    swarm::audit_keys,
     wire::{
         ArcRequest, ArcResponse, AspectDataRequest, AspectDataResponse, Body, Listed, Message, Page,
     },
@@ -586,4 +587,24 @@ fn who_has_no_room_is_given_nothing() {
     let error =
         bob.handle(arcwise_proto::Time::ZERO, Input::Received(want.into()), &Memory::new(2, []));
     assert!(matches!(error, Err(SessionError::Peer(Fault::Unexpected { .. }))), "{error:?}");
+}
+
+#[test]
+fn an_audit_asks_for_what_is_held_in_the_arcs_from_a_random_place_on() {
+    // Most of what is held is elsewhere.
+    let store = Memory::new(1, (0..10_000).map(numbered));
+    let arcs: ArcSet = [(10, 19), (5_000, 5_009), (1 << 20, u32::MAX)].into_iter().collect();
+    let asked = |at| {
+        let Ok(keys) = audit_keys(&store, &arcs, Location(at));
+        keys.into_iter().map(|key| key.location.0).collect::<Vec<_>>()
+    };
+    let from = |locations: &[std::ops::Range<u32>]| -> Vec<u32> {
+        locations.iter().cloned().flatten().collect()
+    };
+    assert_eq!(asked(0), from(&[10..20, 5_000..5_010]));
+    assert_eq!(asked(15), from(&[15..20, 5_000..5_010, 10..15]));
+    assert_eq!(asked(1 << 30), from(&[10..20, 5_000..5_010]));
+    let Ok(many) = audit_keys(&store, &ArcSet::full(), Location(9_990));
+    assert_eq!(many.len(), 4 * MAX_AUDIT);
+    assert_eq!(many[10].location, Location(0), "over the top");
 }

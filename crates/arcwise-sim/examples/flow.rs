@@ -46,12 +46,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let results = run_with(&scenario, seed, options, &mut |_| {});
     if verbose {
         println!(
-            "     at   nodes  min   p5  median  below  mean arc   most  changed  lacking  lost"
+            "     at   nodes  min   p5  median  below  mean arc   most  changed  lacking  lost  filled"
         );
         for it in &results.samples {
             let (min, p5, median) = it.copies;
             println!(
-                "{:7} {:7} {min:4} {p5:4} {median:7} {:6} {:9.6} {:6.4} {:8} {:8} {:5}",
+                "{:7} {:7} {min:4} {p5:4} {median:7} {:6} {:9.6} {:6.4} {:8} {:8} {:5} {:.3e}",
                 it.at,
                 it.nodes,
                 it.below_min,
@@ -59,7 +59,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 it.arcs.3,
                 it.changed,
                 it.lacking,
-                it.lost
+                it.lost,
+                it.bytes.gossip as f64,
             );
         }
     }

@@ -1,12 +1,12 @@
 //! Audits: a peer is asked to prove that it holds what it claims.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use arcwise_proto::{
     Aspect, AspectKey, Location,
     limits::MAX_AUDIT,
     session::Holdings,
-    swarm::audit_proof,
+    swarm::{SETTLED, audit_keys, audit_passed, audit_proof, cutoff},
     wire::{Audit, AuditProof, ErrorCode, Message},
 };
 use arcwise_store::StoreError;
@@ -18,11 +18,8 @@ use crate::{
     node::Inner,
     peer::Peer,
     request,
-    space::SpaceState,
+    space::{SpaceState, wall_clock},
 };
-
-/// What was published later is not asked for: it may still be on its way. A guess.
-const SETTLED: Duration = Duration::from_secs(60);
 
 /// Asks a peer to prove that it holds a few aspects that it claims and that are held here. `None` where
 /// there is nothing to ask for, or no answer.
@@ -31,38 +28,36 @@ pub(crate) async fn audit(peer: &Arc<Peer>, space: &Arc<SpaceState>) -> Option<b
     let mut random = [0; 36];
     getrandom::fill(&mut random).ok()?;
     let (nonce, at) = random.split_first_chunk::<32>()?;
-    let (nonce, at) = (*nonce, u32::from_le_bytes(at.try_into().ok()?));
+    let (nonce, at) = (*nonce, Location(u32::from_le_bytes(at.try_into().ok()?)));
     let arcs = theirs.store.intersect(&space.store.held());
-    let store = space.store.clone();
-    let settled = crate::space::wall_clock().as_micros().saturating_sub(SETTLED.as_micros() as u64);
+    let (store, now) = (space.store.clone(), wall_clock());
     let chosen = blocking(move || {
-        // From a random place on, and over the top.
-        let from = AspectKey { location: Location(at), ..AspectKey::MIN };
-        let mut keys = Vec::new();
-        for (first, last) in [(from, AspectKey::MAX), (AspectKey::MIN, from)] {
-            if keys.len() < MAX_AUDIT {
-                keys.extend(store.list(first, last, &Default::default(), 4 * MAX_AUDIT)?);
-            }
-        }
-        keys.retain(|key| arcs.contains(key.location));
-        let found = store.get_many(&keys)?.into_iter().flatten();
-        let old = found.filter(|aspect| aspect.published().as_micros() < settled);
-        let mut chosen: Vec<_> = old.take(MAX_AUDIT).collect();
-        chosen.sort_by_key(|aspect| aspect.key());
-        chosen.dedup_by_key(|aspect| aspect.key());
+        let found = store.get_many(&audit_keys(&store, &arcs, at)?)?.into_iter().flatten();
+        let expired = store.limits().max_age.map(|age| cutoff(now + SETTLED, age));
+        let settled = found.filter(|aspect| {
+            let published = aspect.published();
+            published + SETTLED < now && expired.is_none_or(|expired| published >= expired)
+        });
+        let mut chosen: Vec<Aspect> = settled.take(MAX_AUDIT).collect();
+        chosen.sort_by_key(Aspect::key);
         Ok::<_, StoreError>(chosen)
     });
     let chosen = chosen.await.ok().filter(|chosen| !chosen.is_empty())?;
-    let keys = chosen.iter().map(|aspect| aspect.key()).collect();
-    let proofs = match ask(peer, Audit { space: theirs.number, nonce, keys }).await {
+    let keys: Vec<AspectKey> = chosen.iter().map(Aspect::key).collect();
+    let audit = Audit { space: theirs.number, nonce, keys: keys.clone() };
+    let proofs = match ask(peer, audit).await {
         Ok(proofs) => proofs,
         Err(error) => {
             tracing::debug!(peer = %peer.id.short(), %error, "an audit was not answered");
             return None;
         }
     };
-    let expected = chosen.iter().map(|aspect| Some(audit_proof(&nonce, &peer.id, aspect)));
-    Some(proofs.into_iter().eq(expected))
+    let proof = |aspect: &Aspect| (aspect.key(), audit_proof(&nonce, &peer.id, aspect));
+    let asked: Vec<_> = chosen.iter().map(proof).collect();
+    let claimed = peer.space(&space.id())?.store;
+    let store = space.store.clone();
+    let lacking = blocking(move || store.lacks(&keys)).await.ok()?;
+    Some(audit_passed(&asked, &proofs, &claimed, &lacking))
 }
 
 async fn ask(peer: &Arc<Peer>, audit: Audit) -> Result<Vec<Option<[u8; 32]>>, RequestError> {

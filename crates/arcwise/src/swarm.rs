@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arcwise_proto::{
     Aspect, AspectKey, NodeId, Time,
-    session::Flow,
     swarm::{Action, Outcome, Push, Swarm},
     wire::PeerInfo,
 };
@@ -123,12 +122,9 @@ fn act(
         Action::Compare(with) => with_peer(inner, space, with, |inner, space, peer| async move {
             let compare = Purpose::Compare(SyncOptions::default());
             let outcome = match gossip::open(&inner, &peer, &space, compare).await {
-                Ok(report) if report.in_sync() => Outcome::InSync {
-                    moved: report.fetched + report.sent > 0,
-                    one_sided: report.flow != Flow::Both,
-                },
-                Err(SyncError::NoRoom) => Outcome::InSync { moved: false, one_sided: true },
-                _ => Outcome::Failed,
+                Ok(report) => Outcome::of(&report),
+                Err(SyncError::NoRoom) => Outcome::NOTHING,
+                Err(_) => Outcome::Failed,
             };
             space.swarm(&inner, &[], |swarm, now| swarm.compared(now, &peer.id, outcome));
         }),
@@ -181,8 +177,7 @@ fn act(
         Action::Give { to, arcs } => with_peer(inner, space, to, |inner, space, peer| async move {
             let before = space.store.stats().position.count;
             let give = gossip::open(&inner, &peer, &space, Purpose::Give(&arcs)).await;
-            let given = give
-                .is_ok_and(|report| report.in_sync() && report.whole && report.arcs.covers(&arcs));
+            let given = give.is_ok_and(|report| report.gave(&arcs));
             space.swarm(&inner, &[], |swarm, now| swarm.given(now, peer.id, &arcs, before, given));
         }),
         Action::Aim(arcs) => in_store(inner, space, "the arc", |inner, space| async move {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arcwise_proto::{ArcSet, AspectKey, NodeId, Time};
+use arcwise_proto::{ArcSet, AspectKey, NodeId, swarm::cutoff};
 use arcwise_store::{Keep, Limited, StoreError};
 
 use crate::{
@@ -25,10 +25,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often the peers that are known are kept for the next start, where they have changed. A guess: what
 /// is lost in a crash is told again.
 const KEEP_PEERS: Duration = Duration::from_secs(30);
-
-/// A space's aspects expire in steps of this part of their longest age, so that nodes with clocks that
-/// differ a little hold the same for most of the time. A guess.
-const STEPS: u64 = 64;
 
 /// Bytes of aspects removed, and the part of what is held, after which the store is compacted. Guesses:
 /// rewriting the indices costs about as much as storing that many.
@@ -116,14 +112,6 @@ pub(crate) fn expire(space: &SpaceState) -> bool {
     moved
 }
 
-/// What was published before has expired: the same at all nodes for a [`STEPS`]th of `max_age`.
-fn cutoff(now: Time, max_age: Duration) -> Time {
-    let max_age = u64::try_from(max_age.as_micros()).unwrap_or(u64::MAX);
-    let step = (max_age / STEPS).max(1);
-    let oldest = now.as_micros().saturating_sub(max_age);
-    Time::from_micros(oldest / step * step)
-}
-
 /// Removes what a space is not to keep; gives how many.
 pub(crate) async fn sweep(
     inner: &Arc<Inner>,
@@ -185,28 +173,5 @@ impl Inner {
                 peers.iter().for_each(|peer| swarm.heard(now, peer, false));
             });
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_come_to_the_same_cutoff() {
-        let age = Duration::from_secs(6400);
-        let at = |seconds| cutoff(Time::from_micros(seconds * 1_000_000), age);
-        assert_eq!(at(0), Time::ZERO);
-        assert_eq!(at(6400), Time::ZERO);
-        assert_eq!(at(6499), Time::ZERO);
-        assert_eq!(at(6500), Time::from_micros(100 * 1_000_000));
-        assert_eq!(at(6599), at(6500));
-        // Never too early, and never much too late.
-        for now in (7000..20_000).step_by(7) {
-            let oldest = (now - 6400) * 1_000_000;
-            assert!(at(now).as_micros() <= oldest && oldest < at(now).as_micros() + 100_000_000);
-        }
-        assert_eq!(cutoff(Time::from_micros(5), Duration::MAX), Time::ZERO);
-        assert_eq!(cutoff(Time::from_micros(5), Duration::ZERO), Time::from_micros(5));
     }
 }

@@ -216,6 +216,11 @@ impl Report {
         self.rejected == 0 && self.gone == 0
     }
 
+    /// Whether the peer holds now all that this end held in these arcs, as far as this end can know.
+    pub fn gave(&self, arcs: &ArcSet) -> bool {
+        self.in_sync() && self.whole && self.flow.gives(self.role) && self.arcs.covers(arcs)
+    }
+
     /// Whether this end took what it lacked.
     pub fn took(&self) -> bool {
         self.flow.takes(self.role)

@@ -6,6 +6,7 @@
 
 mod audit;
 mod copies;
+mod expiry;
 mod fill;
 mod handover;
 mod look;
@@ -25,11 +26,13 @@ mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
 pub use audit::{SETTLED, audit_keys, audit_passed, audit_proof};
 pub use copies::{Copies, CopiesError, Coverage, Density, Level, Total, is_alien};
+pub use expiry::cutoff;
 pub use fill::{Fill, Next, Piece, PieceId};
 pub use handover::{Droppable, HandOver};
 pub use lookup::{Asked, Candidate, Goal, Lookup, Outcome as AskedOutcome, Step};
@@ -605,7 +608,7 @@ impl Swarm {
         now: Time,
         from: NodeId,
         infos: Vec<PeerInfo>,
-    ) -> (Vec<PeerRecord>, Option<RecordError>) {
+    ) -> (Vec<Arc<PeerRecord>>, Option<RecordError>) {
         let (mut records, mut fault) = (Vec::new(), None);
         for info in infos.into_iter().take(MAX_PEERS) {
             let signed = info.record.clone();
@@ -681,13 +684,13 @@ impl Swarm {
             nearest.push(node);
         }
         let known = nearest.iter().filter_map(|node| self.table.get(node));
-        let records: Vec<PeerRecord> = known.map(|known| known.record.clone()).collect();
+        let records: Vec<_> = known.map(|known| known.record.clone()).collect();
         Lookup::new(now, self.us, goal, self.candidates(&goal, &records))
     }
 
     /// What a look-up is to know of peers.
-    pub fn candidates(&self, goal: &Goal, records: &[PeerRecord]) -> Vec<Candidate> {
-        let candidate = |record: &PeerRecord| {
+    pub fn candidates(&self, goal: &Goal, records: &[Arc<PeerRecord>]) -> Vec<Candidate> {
+        let candidate = |record: &Arc<PeerRecord>| {
             let link = self.links.get(&record.node);
             let store = link.map_or(&record.store, |link| &link.theirs.store);
             Candidate {

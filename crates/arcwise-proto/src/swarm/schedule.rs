@@ -7,7 +7,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::random::Random;
-use crate::{id::NodeId, time::Time};
+use crate::{
+    id::NodeId,
+    session::{Flow, Report},
+    time::Time,
+};
 
 /// A probe waits until nothing was stored for about this long: most of what is on its way has arrived
 /// then. A guess.
@@ -74,6 +78,22 @@ pub enum Outcome {
     },
     /// It is to be tried again.
     Failed,
+}
+
+impl Outcome {
+    /// None was of use, since neither takes anything.
+    pub const NOTHING: Self = Self::InSync { moved: false, one_sided: true };
+
+    /// That of a session that has completed.
+    pub fn of(report: &Report) -> Self {
+        match report.in_sync() {
+            true => Self::InSync {
+                moved: report.fetched + report.sent > 0,
+                one_sided: report.flow != Flow::Both,
+            },
+            false => Self::Failed,
+        }
+    }
 }
 
 #[derive(Debug)]
