@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Instant,
 };
 
 use anyhow::Context;
@@ -218,9 +219,14 @@ fn one(
 ) -> Results {
     match rule {
         None => arcwise_sim::run(scenario, seed, options, &mut |it| shown.show(it)),
-        Some(rule) => flow::run(scenario, seed, rule, &mut |part| {
-            shown.show(Progress { part, sample: None });
-        }),
+        Some(rule) => {
+            let began = Instant::now();
+            let mut results = flow::run(scenario, seed, rule, &mut |part| {
+                shown.show(Progress { part, sample: None });
+            });
+            results.summary.took = began.elapsed().as_secs_f64();
+            results
+        }
     }
 }
 

@@ -42,14 +42,42 @@ fn groups(results: &[Results]) -> Vec<Group<'_>> {
         };
         match groups.iter_mut().find(is_same) {
             Some(group) => group.results.push(result),
-            None => {
-                let rule = result.rule.map(|it| format!(", arcs by {}", it.name()));
-                let name = result.scenario.name.clone() + &rule.unwrap_or_default();
-                groups.push(Group { name, results: vec![result] });
-            }
+            None => groups.push(Group { name: String::new(), results: vec![result] }),
         }
     }
+    let same_scenario = results.windows(2).all(|it| match it {
+        [a, b] => a.scenario == b.scenario,
+        _ => true,
+    });
+    let same_rule =
+        groups.len() < 2 || !same_scenario && results.iter().all(|it| it.rule.is_none());
+    for group in &mut groups {
+        let Some(first) = group.results.first() else { continue };
+        group.name = match (same_scenario, same_rule) {
+            (_, true) => first.scenario.name.clone(),
+            (true, false) => rule(first).to_owned(),
+            (false, false) => format!("{}, {}", first.scenario.name, rule(first)),
+        };
+    }
     groups
+}
+
+/// By what nodes decided on their arcs.
+fn rule(results: &Results) -> &'static str {
+    results.rule.map_or("full protocol", Rule::name)
+}
+
+/// Of which scenarios they are, and by which rules.
+fn title(results: &[Results]) -> String {
+    let mut names: Vec<_> = results.iter().map(|it| it.scenario.name.as_str()).collect();
+    names.dedup();
+    let mut rules: Vec<_> = results.iter().map(rule).collect();
+    rules.dedup();
+    match (names.as_slice(), rules.as_slice()) {
+        ([], _) => "nothing".to_owned(),
+        (names, ["full protocol"]) => names.join(", "),
+        (names, rules) => format!("{}: arcs by {}", names.join(", "), rules.join(", ")),
+    }
 }
 
 /// The command that gives the same results again. Of a scenario that is not built in, the file is to be there.
