@@ -18,6 +18,8 @@ pub mod results;
 mod run;
 pub mod scenario;
 mod shard;
+mod shrink;
 mod watch;
 
 pub use run::{Options, Progress, run};
+pub use shrink::shrink;

@@ -130,8 +130,6 @@ async fn take(
         return false;
     }
     let result = match message {
-        // Without room nothing is taken; gossip brings it once there is some.
-        Message::AspectBroadcast(_) if space.is_full() => Ok(()),
         Message::AspectBroadcast(broadcast) => {
             let mut aspects = believable(inner, peer, &space, broadcast.aspects);
             let keys: Vec<AspectKey> = aspects.iter().map(Aspect::key).collect();
@@ -169,7 +167,7 @@ async fn announced(
     announce: Announce,
 ) -> Result<(), StoreError> {
     let Announce { mut keys, receipt, .. } = announce;
-    let arcs = space.store.held().union(&space.store.target());
+    let arcs = lock(&space.swarm).own_arcs();
     keys.retain(|key| arcs.contains(key.location));
     let store = space.store.clone();
     let (keys, lacking) = blocking(move || {
@@ -177,15 +175,12 @@ async fn announced(
         Ok::<_, StoreError>((keys, lacking))
     })
     .await?;
-    let full = space.is_full();
     space.swarm(inner, &[], |swarm, now| {
         if receipt {
             let held = keys.into_iter().filter(|key| lacking.binary_search(key).is_err());
             swarm.receipt_wanted(now, peer.id, held.collect(), &lacking);
         }
-        if !full {
-            swarm.announced(now, peer.id, &lacking);
-        }
+        swarm.announced(now, peer.id, &lacking);
     });
     Ok(())
 }
@@ -221,14 +216,14 @@ pub(crate) async fn push(
     Ok(())
 }
 
-/// Those that this node holds or fills, with signatures that hold.
+/// Those that are taken, with signatures that hold.
 fn believable(
     inner: &Inner,
     peer: &Peer,
     space: &SpaceState,
     mut aspects: Vec<Aspect>,
 ) -> Vec<Aspect> {
-    let arcs = space.store.held().union(&space.store.target());
+    let arcs = lock(&space.swarm).takes();
     aspects.retain(|aspect| arcs.contains(aspect.location()));
     let id = space.id();
     aspects.retain(|aspect| match aspect.verify(&id) {

@@ -227,19 +227,26 @@ async fn control(
                     start(inner, peer);
                 }
                 ControlOutput::Shared(id, theirs) => {
-                    peer.spaces.send_modify(|spaces| drop(spaces.insert(id, theirs.clone())));
-                    let Some(space) = inner.space(&id) else { continue };
-                    if shared.insert(id) {
+                    let Some(space) = inner.space(&id) else {
+                        peer.spaces.send_modify(|spaces| drop(spaces.insert(id, theirs)));
+                        continue;
+                    };
+                    let first = shared.insert(id);
+                    space.swarm(inner, &[], |swarm, now| {
+                        // Under its lock: whoever sees that the space is shared finds that the swarm knows.
+                        peer.spaces.send_modify(|spaces| drop(spaces.insert(id, theirs.clone())));
+                        if first {
+                            swarm.met(now, peer.id, peer.dialer, theirs);
+                            swarm.linked(&peer.id, peer.round_trip());
+                        } else {
+                            swarm.told(now, &peer.id, theirs);
+                        }
+                    });
+                    if first {
                         inner.emit(Event::SpaceShared { peer: peer.id, space: id });
                         // Not before: strangers are not remembered.
                         inner.remember(peer);
                         inner.seen_by(peer);
-                        space.swarm(inner, &[], |swarm, now| {
-                            swarm.met(now, peer.id, peer.dialer, theirs);
-                            swarm.linked(&peer.id, peer.round_trip());
-                        });
-                    } else {
-                        space.swarm(inner, &[], |swarm, now| swarm.told(now, &peer.id, theirs));
                     }
                 }
                 ControlOutput::Left(id) => {
@@ -250,6 +257,7 @@ async fn control(
                         space.swarm(inner, &[], |swarm, now| {
                             swarm.gone(now, &peer.id, false);
                         });
+                        space.intake.ended();
                     }
                 }
                 ControlOutput::Peers(id, infos) => {

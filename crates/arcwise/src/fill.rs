@@ -1,4 +1,5 @@
-//! Fetches what of its arc a space lacks, from all peers that have it, as [`Fill`] says.
+//! Fetches what of its arc a space lacks, from all peers that have it; and what of a space is under way. Which
+//! piece from whom, and which session when, is decided by the space's [`Swarm`](arcwise_proto::swarm::Swarm).
 
 use std::{
     collections::BTreeMap,
@@ -6,15 +7,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use arcwise_proto::{
-    ArcSet, NodeId,
-    session::shared_arcs,
-    swarm::{Next, PieceId},
+    ArcSet,
+    swarm::{Next, PieceId, TurnId},
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::{Notify, futures::Notified};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -24,22 +23,43 @@ use crate::{
     space::SpaceState,
 };
 
-/// A session that brings much and has brought nothing for so long does not keep others from beginning.
-const STALL: Duration = Duration::from_secs(3);
-
-/// So many aspects more than here, and a peer is taken to have much that is lacking. A guess: what may
-/// come twice from others is less than a frame.
-const MUCH: u64 = 256;
-
-/// What of a space is coming, and from whom, so that nothing comes twice.
+/// What of a space is under way, to be told where another takes its place.
 #[derive(Default)]
 pub(crate) struct Intake {
-    /// To end the fetching of pieces.
-    lost: Mutex<BTreeMap<PieceId, CancellationToken>>,
-    /// Of what is compared as a whole, who brings much; and when something of that came last.
-    bringer: Mutex<Option<(NodeId, Instant)>>,
+    /// The pieces that are being fetched.
+    pieces: Mutex<BTreeMap<PieceId, CancellationToken>>,
+    /// The sessions that were opened.
+    turns: Mutex<BTreeMap<TurnId, CancellationToken>>,
     /// Told whenever something of the above has ended.
     ended: Notify,
+}
+
+/// A session that is under way. Dropped, it has ended.
+pub(crate) struct Turn {
+    space: Arc<SpaceState>,
+    pub(crate) id: TurnId,
+    /// Cancelled where the peer's session has taken this one's place.
+    pub(crate) superseded: CancellationToken,
+}
+
+impl Turn {
+    pub(crate) fn new(space: &Arc<SpaceState>, id: TurnId) -> Self {
+        let superseded = CancellationToken::new();
+        lock(&space.intake.turns).insert(id, superseded.clone());
+        // It may have happened before anybody could be told.
+        if lock(&space.swarm).session_is_lost(id) {
+            superseded.cancel();
+        }
+        Self { space: space.clone(), id, superseded }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        lock(&self.space.swarm).session_ended(self.id);
+        lock(&self.space.intake.turns).remove(&self.id);
+        self.space.intake.ended();
+    }
 }
 
 /// A piece that is being fetched. Dropped, it has ended.
@@ -55,7 +75,7 @@ pub(crate) struct Lease {
 
 impl Lease {
     pub(crate) fn moved(&self) {
-        lock(&self.space.swarm).fill().moved(self.inner.now(), self.id);
+        lock(&self.space.swarm).piece_moved(self.inner.now(), self.id);
     }
 }
 
@@ -63,41 +83,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let intake = &self.space.intake;
         let complete = self.complete.load(Ordering::Relaxed);
-        lock(&self.space.swarm).fill().ended(self.inner.now(), self.id, complete);
-        lock(&intake.lost).remove(&self.id);
-        intake.ended.notify_waiters();
-    }
-}
-
-/// A session that compares all that two have in common, where much is to come.
-pub(crate) struct Bringing {
-    space: Arc<SpaceState>,
-    peer: NodeId,
-}
-
-impl Bringing {
-    pub(crate) fn moved(&self) {
-        if let Some((peer, moved)) = &mut *lock(&self.space.intake.bringer)
-            && *peer == self.peer
-        {
-            *moved = Instant::now();
-        }
-    }
-}
-
-impl Drop for Bringing {
-    fn drop(&mut self) {
-        lock(&self.space.intake.bringer).take_if(|(peer, _)| *peer == self.peer);
-        self.space.intake.ended.notify_waiters();
-    }
-}
-
-/// Whether this peer has something that is to be filled.
-pub(crate) fn wants(peer: &Peer, space: &SpaceState) -> bool {
-    let Some(theirs) = peer.space(&space.id()) else { return false };
-    !space.is_full() && {
-        let ours = space.local();
-        lock(&space.swarm).fill().wants(peer.id, &ours, &theirs)
+        lock(&self.space.swarm).piece_ended(self.inner.now(), self.id, complete);
+        lock(&intake.pieces).remove(&self.id);
+        intake.ended();
     }
 }
 
@@ -118,13 +106,11 @@ async fn one_by_one(inner: &Arc<Inner>, peer: &Arc<Peer>, space: &Arc<SpaceState
     let intake = &space.intake;
     let mut whole = false;
     loop {
-        let mut ended = std::pin::pin!(intake.ended.notified());
+        let mut ended = std::pin::pin!(intake.something_ends());
         ended.as_mut().enable();
-        let Some(theirs) = peer.space(&space.id()).filter(|_| !space.is_full()) else {
-            return whole;
-        };
-        let ours = space.local();
-        let next = lock(&space.swarm).fill().next(inner.now(), peer.id, &ours, &theirs);
+        let (next, shared) = space.swarm(inner, &[], |swarm, now| {
+            (swarm.next_piece(now, &peer.id), swarm.shared_with(&peer.id))
+        });
         match next {
             Next::Nothing => return whole,
             Next::Wait(until) => tokio::select! {
@@ -133,12 +119,11 @@ async fn one_by_one(inner: &Arc<Inner>, peer: &Arc<Peer>, space: &Arc<SpaceState
                 () = peer.gone.cancelled() => return whole,
             },
             Next::Fetch(piece) => {
-                if let Some(late) = piece.instead_of.and_then(|id| lock(&intake.lost).remove(&id)) {
-                    late.cancel();
-                }
+                let late = piece.instead_of.and_then(|id| lock(&intake.pieces).remove(&id));
+                late.iter().for_each(CancellationToken::cancel);
                 let lost = CancellationToken::new();
-                lock(&intake.lost).insert(piece.id, lost.clone());
-                let all = piece.arcs == shared_arcs(&ours, &theirs);
+                lock(&intake.pieces).insert(piece.id, lost.clone());
+                let all = piece.arcs == shared;
                 let lease = Lease {
                     inner: inner.clone(),
                     space: space.clone(),
@@ -156,48 +141,22 @@ async fn one_by_one(inner: &Arc<Inner>, peer: &Arc<Peer>, space: &Arc<SpaceState
     }
 }
 
-impl SpaceState {
-    /// Waits until nothing is being filled and nobody brings much; then, where this peer seems to, it
-    /// is the one who does.
-    pub(crate) async fn bring(self: &Arc<Self>, theirs: &Peer) -> Option<Bringing> {
-        loop {
-            let mut ended = std::pin::pin!(self.intake.ended.notified());
-            ended.as_mut().enable();
-            match self.try_bring(theirs) {
-                Ok(bringing) => return bringing,
-                Err(wait) => tokio::select! {
-                    () = ended => {}
-                    () = tokio::time::sleep(wait) => {}
-                },
-            }
-        }
-    }
-
-    /// As [`SpaceState::bring`]; where it would wait, an error says for how long.
-    pub(crate) fn try_bring(self: &Arc<Self>, peer: &Peer) -> Result<Option<Bringing>, Duration> {
-        let theirs = peer.space(&self.id()).map_or(0, |theirs| theirs.count);
-        let much = theirs > self.store.stats().count + MUCH;
-        if !much || self.is_full() {
-            return Ok(None);
-        }
-        if lock(&self.swarm).fill().is_active() {
-            return Err(STALL);
-        }
-        let mut bringer = lock(&self.intake.bringer);
-        if let Some((_, moved)) = &*bringer {
-            let since = moved.elapsed();
-            if since < STALL {
-                return Err(STALL - since);
-            }
-        }
-        *bringer = Some((peer.id, Instant::now()));
-        Ok(Some(Bringing { space: self.clone(), peer: peer.id }))
-    }
-}
-
 impl Intake {
     /// Something has ended.
     pub(crate) fn ended(&self) {
         self.ended.notify_waiters();
+    }
+
+    /// Waits until that is so.
+    pub(crate) fn something_ends(&self) -> Notified<'_> {
+        self.ended.notified()
+    }
+
+    /// A session of the peer has taken the place of this one.
+    pub(crate) fn supersede(&self, turn: TurnId) {
+        if let Some(superseded) = lock(&self.turns).remove(&turn) {
+            superseded.cancel();
+        }
+        self.ended();
     }
 }

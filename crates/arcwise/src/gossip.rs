@@ -6,58 +6,36 @@ use std::{
 };
 
 use arcwise_proto::{
-    ArcSet, Aspect, AspectKey, SpaceId,
+    ArcSet, Aspect, AspectKey, SpaceId, Time,
     limits::DATA_FRAME_TARGET,
     session::{
-        Constraints, Flow, Holdings, Input, Output, PeerSpace, Position, Report, Session,
-        SessionError, Terms, shared_arcs,
+        BUSY, Constraints, Flow, Holdings, Input, Output, Report, Session, SessionError, Terms,
     },
+    swarm::{self, Again, Opening, Plan, Refusal, Swarm},
     wire::{ArcRequest, AspectDataResponse, ErrorCode, ErrorMessage, Message},
 };
 use arcwise_store::{Items, StoreError};
-use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
-    time::timeout,
-};
-use tokio_util::sync::CancellationToken;
+use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     SyncOptions,
     error::SyncError,
     event::{Event, Source},
-    fill::{self, Bringing, Lease},
+    fill::{Lease, Turn},
     frame::{self, FrameError, FrameReader, FrameWriter},
     ingest::{Ingest, blocking},
     node::Inner,
-    peer::{LastSync, Peer, Turn, lock},
+    peer::{LastSync, Peer, lock},
     space::SpaceState,
 };
-
-/// How long to wait before trying again where the peer is busy with another session.
-const BUSY: Duration = Duration::from_millis(200);
 
 /// How long a session that a peer opens waits while too many are under way. A guess: shorter than it takes to be
 /// thought to stall, and long enough that asking again costs nothing to speak of.
 const IN_LINE: Duration = Duration::from_secs(2);
 
-/// How often to try where the peer is busy or goes first.
-const ATTEMPTS: usize = 20;
-
-/// A session that has fetched so many bytes shows how fast the peer gives. A guess: less shows how long a
-/// round trip takes.
-const MUCH: u64 = 256 << 10;
-
 /// About how many bytes of aspects are read from the store at a time while answering: two such
 /// pieces are in memory for each session, whatever the size of the answer.
 const READ_AHEAD: usize = 1 << 20;
-
-/// From the end of one session to the next with the same peer: where both stood. Valid for what was
-/// compared.
-#[derive(Clone, Debug)]
-pub(crate) struct Bookmark {
-    arcs: ArcSet,
-    positions: (Position, Position),
-}
 
 /// What a session is opened for.
 #[derive(Clone, Copy)]
@@ -70,35 +48,53 @@ pub(crate) enum Purpose<'a> {
     Give(&'a ArcSet),
 }
 
-/// What a session keeps others from doing meanwhile.
-#[derive(Default)]
+impl Purpose<'_> {
+    /// The same, as the swarm is told.
+    async fn about(self, space: &Arc<SpaceState>) -> Result<swarm::Purpose, StoreError> {
+        Ok(match self {
+            Purpose::Compare(_) => swarm::Purpose::Compare,
+            Purpose::Fill(lease) => swarm::Purpose::Fill(lease.arcs.clone()),
+            Purpose::Give(arcs) => {
+                let (state, arcs) = (space.clone(), arcs.clone());
+                let held = blocking(move || {
+                    let held = state.store.snapshot().digest(&arcs, &[])?.count;
+                    Ok::<_, StoreError>(swarm::Purpose::Give { arcs, held })
+                });
+                held.await?
+            }
+        })
+    }
+}
+
+/// What a session holds while it is under way.
 struct Hold<'a> {
-    /// Ours, where we have opened it.
-    turn: Option<Turn>,
+    turn: Turn,
     lease: Option<&'a Lease>,
-    bringing: Option<Bringing>,
 }
 
 impl Hold<'_> {
     /// A message has come from the peer.
-    fn moved(&self, message: &Message) {
+    fn moved(&self, inner: &Inner, space: &SpaceState, message: &Message) {
         if !matches!(message, Message::Error(_)) {
-            self.turn.iter().for_each(Turn::running);
+            lock(&space.swarm).session_moved(inner.now(), self.turn.id);
             self.lease.iter().for_each(|lease| lease.moved());
-            self.bringing.iter().for_each(Bringing::moved);
         }
     }
 
     /// Waits until another session takes the place of this one.
     async fn lost(&self) {
-        let cancelled = async |token: Option<&CancellationToken>| match token {
-            Some(token) => token.cancelled().await,
-            None => std::future::pending().await,
-        };
         tokio::select! {
-            () = cancelled(self.turn.as_ref().map(|turn| &turn.superseded)) => {}
-            () = cancelled(self.lease.map(|lease| &lease.lost)) => {}
+            () = self.turn.superseded.cancelled() => {}
+            () = given_up(self.lease) => {}
         }
+    }
+}
+
+/// Waits until another peer is asked for a piece instead.
+async fn given_up(lease: Option<&Lease>) {
+    match lease {
+        Some(lease) => lease.lost.cancelled().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -109,105 +105,90 @@ pub(crate) async fn open(
     space: &Arc<SpaceState>,
     purpose: Purpose<'_>,
 ) -> Result<Report, SyncError> {
-    let id = space.id();
-    let slot = peer.slot(id);
-    let options = match purpose {
-        Purpose::Compare(options) => options,
-        Purpose::Fill(_) | Purpose::Give(_) => SyncOptions::default(),
+    let (options, lease) = match purpose {
+        Purpose::Compare(options) => (options, None),
+        Purpose::Fill(lease) => (SyncOptions::default(), Some(lease)),
+        Purpose::Give(_) => (SyncOptions::default(), None),
     };
-    let mut lists = options.full;
-    // Whether the peer does not know where the last session ended.
-    let mut foreign = false;
-    let mut attempt = 0;
+    let about = purpose.about(space).await?;
+    // A full comparison relies on nothing that an earlier session has shown.
+    let mut again = Again { lists: options.full, foreign: options.full, ..Again::default() };
     loop {
-        attempt += 1;
-        let theirs = peer.space(&id).ok_or(SyncError::NotShared)?;
-        let shared = shared_arcs(&space.local(), &theirs);
-        let (arcs, hold) = match purpose {
-            Purpose::Compare(_) => {
-                let bringing = space.bring(peer).await;
-                let turn = Some(slot.open().await);
-                (shared, Hold { turn, bringing, lease: None })
+        let (turn, plan) = match turn(inner, peer, space, &about, again, lease).await {
+            Ok(begun) => begun,
+            Err(SyncError::NoRoom) => {
+                return note(inner, peer, space, Err(SyncError::NoRoom), false);
             }
-            // As good as comparing all, so it is done for both.
-            Purpose::Fill(lease) if lease.arcs == shared => {
-                let turn = Some(slot.open().await);
-                (shared, Hold { turn, lease: Some(lease), bringing: None })
-            }
-            Purpose::Fill(lease) => {
-                (lease.arcs.clone(), Hold { lease: Some(lease), ..Hold::default() })
-            }
-            Purpose::Give(arcs) => {
-                let turn = Some(slot.open().await);
-                lists = lists || few_in(space, arcs, &theirs).await?;
-                (arcs.clone(), Hold { turn, ..Hold::default() })
-            }
+            Err(error) => return Err(error),
         };
-        let theirs = peer.space(&id).ok_or(SyncError::NotShared)?;
-        let giving = matches!(purpose, Purpose::Give(_));
-        let flow = match (space.is_full(), theirs.full) {
-            (_, true) if giving => return Err(SyncError::PeerFull),
-            (_, false) if giving => Flow::ToBob,
-            (false, false) if hold.turn.is_some() => Flow::Both,
-            (false, _) => Flow::ToAlice,
-            (true, false) => Flow::ToBob,
-            (true, true) => return note(inner, peer, space, Err(SyncError::NoRoom), false),
-        };
-        let piece = giving || hold.turn.is_none();
-        let bookmark = lock(&inner.bookmarks).get(&(peer.id, id)).cloned();
-        // What an earlier session has shown is only of use to lists.
-        let after = bookmark.filter(|mark| lists && !options.full && mark.arcs.covers(&arcs));
-        let after = after.filter(|_| !foreign).map(|mark| mark.positions);
-        let constraints = Constraints { published_since: options.published_since, after, lists };
-        let terms = terms(inner, peer, id, arcs, theirs.count, flow)?;
-        let (now, store) = (inner.now(), space.store.clone());
-        let (started, claims) = (Instant::now(), space.claims.load(Ordering::Relaxed));
-        let open = move || Session::open(now, terms, theirs.number, constraints, &store);
-        let session = match blocking(open).await {
-            Ok(session) => Begun { session, computing: started.elapsed(), claims },
-            Err(error) => match judge(error).1 {
-                SyncError::Ended(error) if error.code == ErrorCode::TooCostly && !lists => {
-                    lists = true;
-                    continue;
-                }
-                error => return note(inner, peer, space, Err(error), piece),
-            },
-        };
-
-        let (reader, writer) = frame::pair(peer, peer.conn.open_bi().await.map_err(lost)?);
-        let result = drive(inner, peer, space, session, reader, writer, &hold).await;
-        let given_up = hold.lease.is_some_and(|lease| lease.lost.is_cancelled());
+        let (piece, hold) = (plan.piece, Hold { turn, lease });
+        let result = one(inner, peer, space, plan, options.published_since, &hold).await;
         drop(hold);
-        match result {
-            _ if given_up => return Err(SyncError::Superseded),
-            Err(SyncError::Superseded) if attempt < ATTEMPTS => {}
-            // Where others have it too, one of them is asked instead after a while.
-            Err(SyncError::Ended(error)) if piece && error.code == ErrorCode::Busy => {
-                tokio::time::sleep(BUSY).await;
-            }
-            Err(SyncError::Ended(error)) if attempt < ATTEMPTS => match error.code {
-                ErrorCode::Superseded => tokio::task::yield_now().await,
-                ErrorCode::Busy => tokio::time::sleep(BUSY).await,
-                ErrorCode::UnknownPosition if !foreign => foreign = true,
-                ErrorCode::TooCostly if !lists => lists = true,
-                _ => return note(inner, peer, space, Err(SyncError::Ended(error)), piece),
-            },
-            result => return note(inner, peer, space, result, piece),
+        if lease.is_some_and(|lease| lease.lost.is_cancelled()) {
+            return Err(SyncError::Superseded);
+        }
+        let code = match &result {
+            Err(SyncError::Superseded) => ErrorCode::Superseded,
+            Err(SyncError::Ended(error)) => error.code,
+            _ => return note(inner, peer, space, result, piece),
+        };
+        match again.after(code, piece) {
+            None => return note(inner, peer, space, result, piece),
+            Some(Duration::ZERO) => tokio::task::yield_now().await,
+            Some(wait) => tokio::time::sleep(wait).await,
         }
     }
 }
 
-/// Whether so little is held in these arcs, compared with what the peer may hold there, that the two
-/// differ in about all of it: then a list of the little costs less.
-async fn few_in(
+/// Waits until a session may be opened.
+async fn turn(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
     space: &Arc<SpaceState>,
-    arcs: &ArcSet,
-    theirs: &PeerSpace,
-) -> Result<bool, SyncError> {
-    let (state, within) = (space.clone(), arcs.clone());
-    let ours = blocking(move || state.store.snapshot().digest(&within, &[])).await?.count;
-    let part = arcs.intersect(&theirs.store).len() as f64 / theirs.store.len().max(1) as f64;
-    Ok((ours as f64) < theirs.count as f64 * part / 2.0)
+    about: &swarm::Purpose,
+    again: Again,
+    lease: Option<&Lease>,
+) -> Result<(Turn, Plan), SyncError> {
+    loop {
+        let mut ended = std::pin::pin!(space.intake.something_ends());
+        ended.as_mut().enable();
+        // The swarm may still know it by an earlier connection.
+        peer.space(&space.id()).ok_or(SyncError::NotShared)?;
+        let opening =
+            space.swarm(inner, &[], |swarm, now| swarm.open_session(now, &peer.id, about, again));
+        match opening {
+            Opening::Begin(plan) => return Ok((Turn::new(space, plan.turn), plan)),
+            Opening::Never(Refusal::NotShared) => return Err(SyncError::NotShared),
+            Opening::Never(Refusal::PeerFull) => return Err(SyncError::PeerFull),
+            Opening::Never(Refusal::NoRoom) => return Err(SyncError::NoRoom),
+            Opening::Wait(until) => tokio::select! {
+                () = ended => {}
+                () = tokio::time::sleep_until(inner.instant(until)) => {}
+                () = given_up(lease) => return Err(SyncError::Superseded),
+                () = peer.gone.cancelled() => return Err(lost("the connection is closed")),
+            },
+        }
+    }
+}
+
+/// Opens a session as it is planned, and sees it through.
+async fn one(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    space: &Arc<SpaceState>,
+    plan: Plan,
+    published_since: Option<Time>,
+    hold: &Hold<'_>,
+) -> Result<Report, SyncError> {
+    let constraints = Constraints { published_since, after: plan.after, lists: plan.lists };
+    let terms = terms(inner, peer, space.id(), plan.arcs, plan.peer_count, plan.flow)?;
+    let (now, store) = (inner.now(), space.store.clone());
+    let (started, claims) = (Instant::now(), space.claims.load(Ordering::Relaxed));
+    let open = move || Session::open(now, terms, plan.number, constraints, &store);
+    let session = blocking(open).await.map_err(|error| judge(error).1)?;
+    let begun = Begun { session, computing: started.elapsed(), claims };
+    let (reader, writer) = frame::pair(peer, peer.conn.open_bi().await.map_err(lost)?);
+    drive(inner, peer, space, begun, reader, writer, hold).await
 }
 
 /// What a session is to know beforehand.
@@ -245,9 +226,14 @@ pub(crate) async fn answer(
         return decline(&mut writer, ErrorMessage::new(ErrorCode::UnknownSpace, text)).await;
     };
     let flow = request.open.as_ref().map_or(Flow::Both, |open| open.flow);
-    // Held to the end.
-    let place = match place(inner, peer, &space, flow) {
-        Ok(place) => place,
+    let answer =
+        |swarm: &mut Swarm, now| (swarm.answer_session(now, &peer.id, flow), swarm.answers());
+    let (answered, (arcs, takes)) = space.swarm(inner, &[], answer);
+    let turn = match answered {
+        Ok((turn, ours)) => {
+            ours.into_iter().for_each(|ours| space.intake.supersede(ours));
+            Turn::new(&space, turn)
+        }
         Err(code) => {
             let text = "another session of this space is under way";
             let error = ErrorMessage { retry_after: BUSY, ..ErrorMessage::new(code, text) };
@@ -260,10 +246,7 @@ pub(crate) async fn answer(
         let error = ErrorMessage { retry_after: BUSY, ..ErrorMessage::new(ErrorCode::Busy, text) };
         return decline(&mut writer, error).await;
     };
-    let hold = Hold { bringing: place.bringing, ..Hold::default() };
-    let local = space.local();
-    let arcs = local.store.union(&local.target);
-    let takes = if local.full { Flow::ToAlice } else { Flow::Both };
+    let hold = Hold { turn, lease: None };
     // He who answers lists no more than she does.
     let terms = match terms(inner, peer, space.id(), arcs, 0, takes) {
         Ok(terms) => terms,
@@ -291,37 +274,9 @@ pub(crate) async fn answer(
             Err(error)
         }
     };
-    drop((hold, place.turn, place.permit));
+    drop(hold);
     // Whoever opened it sees to the next attempt.
     let _ = note(inner, peer, &space, result, flow == Flow::ToAlice && !space.is_full());
-}
-
-/// What a session that a peer has opened takes while it runs.
-#[derive(Default)]
-struct Place {
-    turn: Option<Turn>,
-    permit: Option<OwnedSemaphorePermit>,
-    bringing: Option<Bringing>,
-}
-
-/// Takes a place for a session that a peer opens, or says why there is none.
-fn place(
-    inner: &Inner,
-    peer: &Arc<Peer>,
-    space: &Arc<SpaceState>,
-    flow: Flow,
-) -> Result<Place, ErrorCode> {
-    if flow == Flow::ToAlice {
-        let permit = peer.fetching.clone().try_acquire_owned().map_err(|_| ErrorCode::Busy)?;
-        return Ok(Place { permit: Some(permit), ..Place::default() });
-    }
-    // What it has and is lacking here, is fetched from here, and from others too.
-    if fill::wants(peer, space) {
-        return Err(ErrorCode::Busy);
-    }
-    let bringing = space.try_bring(peer).map_err(|_| ErrorCode::Busy)?;
-    let turn = peer.slot(space.id()).answer(&inner.id, &peer.id)?;
-    Ok(Place { turn: Some(turn), bringing, permit: None })
 }
 
 async fn decline(writer: &mut FrameWriter, error: ErrorMessage) {
@@ -403,23 +358,17 @@ async fn complete(
     inner: &Arc<Inner>,
     peer: &Peer,
     space: &Arc<SpaceState>,
+    turn: &Turn,
     report: &Report,
     claims: u64,
 ) -> Result<(), StoreError> {
-    let key = (peer.id, space.id());
-    match report.positions {
-        Some(positions) => {
-            let mark = Bookmark { arcs: report.arcs.clone(), positions };
-            lock(&inner.bookmarks).insert(key, mark);
-        }
-        None => drop(lock(&inner.bookmarks).remove(&key)),
-    }
+    let shown =
+        space.swarm(inner, &[], |swarm, _| swarm.session_completed(turn.id, &peer.id, report));
     let mut claimed = false;
     // Where something was given up since the session began, it may be of that.
     let sound = space.claims.load(Ordering::Relaxed) == claims;
-    if sound && report.took() && !report.constrained && report.in_sync() {
-        let theirs = peer.space(&space.id()).map(|theirs| theirs.store).unwrap_or_default();
-        let (store, shown) = (space.store.clone(), report.arcs.intersect(&theirs));
+    if sound && !shown.is_empty() {
+        let store = space.store.clone();
         claimed = blocking(move || store.claim(&shown)).await?;
         if claimed {
             space.told_local(inner);
@@ -435,22 +384,15 @@ async fn complete(
 
 /// What to tell the peer, and what to tell our own side.
 fn judge(error: SessionError<StoreError>) -> (Option<ErrorMessage>, SyncError) {
-    match error {
-        SessionError::Peer(fault) => (Some(fault.message()), fault.into()),
-        SessionError::Ended(error) => (None, SyncError::Ended(error)),
-        SessionError::Store(error) => (Some(store_failed()), error.into()),
-        SessionError::UnknownPosition => declined(ErrorCode::UnknownPosition, &error),
-        SessionError::TooCostly => declined(ErrorCode::TooCostly, &error),
-        SessionError::OtherArcs | SessionError::Full => declined(ErrorCode::Busy, &error),
-    }
-}
-
-fn declined(
-    code: ErrorCode,
-    error: &SessionError<StoreError>,
-) -> (Option<ErrorMessage>, SyncError) {
-    let told = ErrorMessage { retry_after: BUSY, ..ErrorMessage::new(code, error.to_string()) };
-    (Some(told.clone()), SyncError::Ended(told))
+    let told = error.message();
+    let ours = match (error, &told) {
+        (SessionError::Peer(fault), _) => fault.into(),
+        (SessionError::Store(error), _) => error.into(),
+        (SessionError::Ended(error), _) => SyncError::Ended(error),
+        (_, Some(told)) => SyncError::Ended(told.clone()),
+        (error, None) => lost(error),
+    };
+    (told, ours)
 }
 
 /// The details of our disk are none of the peer's business.
@@ -517,11 +459,8 @@ async fn drive(
                 }
                 Output::Done(report) => {
                     let report = Report { computing, ..report };
-                    complete(inner, peer, space, &report, claims).await?;
-                    if report.fetched_bytes >= MUCH {
-                        let took = started.elapsed();
-                        lock(&space.swarm).served(&peer.id, report.fetched_bytes, took);
-                    }
+                    complete(inner, peer, space, &hold.turn, &report, claims).await?;
+                    lock(&space.swarm).served(&peer.id, report.fetched_bytes, started.elapsed());
                     next = Some(report);
                     Ok(())
                 }
@@ -538,7 +477,7 @@ async fn drive(
             tokio::select! {
                 message = reader.next(), if reading && ingest.has_room() => match message {
                     Ok(Some(message)) => {
-                        hold.moved(&message);
+                        hold.moved(inner, space, &message);
                         break Input::Received(message);
                     }
                     Ok(None) => {

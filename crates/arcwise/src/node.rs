@@ -41,7 +41,6 @@ use crate::{
     dial::{Misled, PeerRecord},
     error::{CreateError, DialFailure, JoinError, OpenError, RequestError},
     event::Source,
-    gossip::Bookmark,
     identity,
     ingest::blocking,
     nearby::{self, Nearby},
@@ -147,7 +146,6 @@ pub(crate) struct Inner {
     pub(crate) removed: AtomicU64,
     /// Why nothing is stored any more.
     pub(crate) stopped: Mutex<Option<String>>,
-    pub(crate) bookmarks: Mutex<BTreeMap<(NodeId, SpaceId), Bookmark>>,
     pub(crate) stop: CancellationToken,
     pub(crate) frames: broadcast::Sender<Frame>,
     pub(crate) line: Line,
@@ -280,7 +278,6 @@ impl Node {
             upkeep: Notify::new(),
             removed: AtomicU64::new(0),
             stopped: Mutex::default(),
-            bookmarks: Mutex::default(),
             stop: stop.clone(),
             frames: broadcast::Sender::new(EVENTS),
             line: Line::new(bandwidth),
@@ -417,7 +414,6 @@ impl Node {
         for peer in lock(&self.running.peers).values() {
             peer.spaces.send_modify(|spaces| drop(spaces.remove(&id)));
         }
-        lock(&self.running.bookmarks).retain(|(_, space), _| *space != id);
         self.running.removed.fetch_add(space.store.stats().bytes, Ordering::Relaxed);
         self.running.spaces_changed();
         self.running.upkeep.notify_one();

@@ -11,12 +11,12 @@ use arcwise_proto::{
     ArcSet, NodeId, SpaceId, Time,
     limits::PAGE_KEYS,
     reconcile::exchange::Link,
-    session::{Budget, PeerSpace, Report, yields},
+    session::{Budget, PeerSpace, Report},
     swarm::Quality,
-    wire::{ErrorCode, Kind, PeerInfo},
+    wire::{Kind, PeerInfo},
 };
 use iroh::{TransportAddr, endpoint::Connection};
-use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,10 +32,6 @@ use crate::{
 /// How long a message about a space waits for the space's handshake, which travels on another stream.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Sessions in which a peer only fetches, at a time. A guess: each has two pieces of a megabyte in
-/// memory.
-const MAX_FETCHING: usize = 4;
-
 pub(crate) struct Peer {
     pub(crate) id: NodeId,
     pub(crate) conn: Connection,
@@ -45,14 +41,11 @@ pub(crate) struct Peer {
     pub(crate) met: OnceLock<Met>,
     /// The spaces that both are in, as the peer last told of them.
     pub(crate) spaces: watch::Sender<BTreeMap<SpaceId, PeerSpace>>,
-    slots: Mutex<BTreeMap<SpaceId, Arc<Slot>>>,
     pub(crate) last_sync: Mutex<BTreeMap<SpaceId, LastSync>>,
     /// When both were last seen to hold the same.
     same: Mutex<BTreeMap<SpaceId, Instant>>,
     pub(crate) budget: Mutex<Budget>,
     pub(crate) pushes: PushQueue,
-    /// For sessions in which it only fetches.
-    pub(crate) fetching: Arc<Semaphore>,
     pub(crate) control: mpsc::UnboundedSender<ControlRequest>,
     pub(crate) frames: broadcast::Sender<Frame>,
     /// The node's bandwidth.
@@ -112,12 +105,10 @@ impl Peer {
             since: Instant::now(),
             met: OnceLock::new(),
             spaces: watch::Sender::default(),
-            slots: Mutex::default(),
             last_sync: Mutex::default(),
             same: Mutex::default(),
             budget: Mutex::new(Budget::new(inner.now())),
             pushes: PushQueue::default(),
-            fetching: Arc::new(Semaphore::new(MAX_FETCHING)),
             control,
             frames: inner.frames.clone(),
             up,
@@ -174,20 +165,6 @@ impl Peer {
     /// Both hold the same of this space, as far as both take it.
     pub(crate) fn holds_the_same(&self, space: &SpaceState) {
         lock(&self.same).insert(space.id(), Instant::now());
-        // Where both take the same part of the ring, that is all of it.
-        let ours = space.local();
-        let arcs = ours.store.union(&ours.target);
-        self.spaces.send_if_modified(|spaces| {
-            let theirs = spaces.get_mut(&space.id());
-            let theirs = theirs.filter(|theirs| theirs.store.union(&theirs.target) == arcs);
-            theirs.is_some_and(|theirs| {
-                std::mem::replace(&mut theirs.count, ours.count) != ours.count
-            })
-        });
-    }
-
-    pub(crate) fn slot(&self, space: SpaceId) -> Arc<Slot> {
-        lock(&self.slots).entry(space).or_default().clone()
     }
 
     /// A message has gone or come; `opened` is the first one of its stream.
@@ -224,7 +201,8 @@ impl Peer {
         let stats = self.conn.stats();
         let last = lock(&self.last_sync);
         let same = lock(&self.same);
-        let spaces = self.spaces.borrow();
+        // A copy: whoever changes it has locked the swarm.
+        let spaces = self.spaces.borrow().clone();
         let met = self.met.get();
         PeerStatus {
             id: self.id,
@@ -332,127 +310,8 @@ pub struct PeerSpaceStatus {
     pub last_sync: Option<(Duration, Result<Report, String>)>,
 }
 
-/// Whose turn it is: one session at a time for each peer and space.
-#[derive(Default)]
-pub(crate) struct Slot {
-    turn: Mutex<Taken>,
-    freed: Notify,
-}
-
-#[derive(Default)]
-enum Taken {
-    #[default]
-    No,
-    /// By a session that we opened and the peer has not answered. Cancelled if the peer's own
-    /// comes in between and goes first.
-    Opening(CancellationToken),
-    /// By a session that runs.
-    Running,
-}
-
-/// Held while a session runs.
-pub(crate) struct Turn {
-    slot: Arc<Slot>,
-    /// Cancelled where the peer's session has taken this one's place.
-    pub(crate) superseded: CancellationToken,
-}
-
-impl Slot {
-    /// Waits for our turn to open a session.
-    pub(crate) async fn open(self: &Arc<Self>) -> Turn {
-        loop {
-            let mut freed = std::pin::pin!(self.freed.notified());
-            freed.as_mut().enable();
-            {
-                let mut turn = lock(&self.turn);
-                if matches!(*turn, Taken::No) {
-                    let superseded = CancellationToken::new();
-                    *turn = Taken::Opening(superseded.clone());
-                    return Turn { slot: self.clone(), superseded };
-                }
-            }
-            freed.await;
-        }
-    }
-
-    /// Whether a session runs or is being opened.
-    pub(crate) fn is_taken(&self) -> bool {
-        !matches!(*lock(&self.turn), Taken::No)
-    }
-
-    /// The peer opens a session: takes the turn, or says why not.
-    pub(crate) fn answer(self: &Arc<Self>, us: &NodeId, them: &NodeId) -> Result<Turn, ErrorCode> {
-        let mut turn = lock(&self.turn);
-        match &*turn {
-            Taken::Running => return Err(ErrorCode::Busy),
-            Taken::Opening(_) if !yields(us, them) => return Err(ErrorCode::Superseded),
-            Taken::Opening(ours) => ours.cancel(),
-            Taken::No => {}
-        }
-        *turn = Taken::Running;
-        Ok(Turn { slot: self.clone(), superseded: CancellationToken::new() })
-    }
-}
-
-impl Turn {
-    /// The peer has answered our session: it can no longer be superseded.
-    pub(crate) fn running(&self) {
-        let mut turn = lock(&self.slot.turn);
-        if !self.superseded.is_cancelled() {
-            *turn = Taken::Running;
-        }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut turn = lock(&self.slot.turn);
-        if !self.superseded.is_cancelled() {
-            *turn = Taken::No;
-            self.slot.freed.notify_waiters();
-        }
-    }
-}
-
 /// A poisoned lock means that another task has panicked; what it guards is still whole, because
 /// nothing in this crate panics between two changes that belong together.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LOW: NodeId = NodeId([1; 32]);
-    const HIGH: NodeId = NodeId([2; 32]);
-
-    #[tokio::test]
-    async fn both_open_at_once_and_one_goes_on() {
-        let (low, high) = (Arc::<Slot>::default(), Arc::<Slot>::default());
-        let (low_turn, high_turn) = (low.open().await, high.open().await);
-        assert_eq!(low.answer(&LOW, &HIGH).err(), Some(ErrorCode::Superseded));
-        let answer = high.answer(&HIGH, &LOW).ok().unwrap();
-        assert!(high_turn.superseded.is_cancelled() && !low_turn.superseded.is_cancelled());
-        // The one that gave way must not free the turn of the one that took it.
-        high_turn.running();
-        drop(high_turn);
-        assert_eq!(high.answer(&HIGH, &LOW).err(), Some(ErrorCode::Busy));
-        drop(answer);
-        assert!(high.answer(&HIGH, &LOW).is_ok());
-    }
-
-    #[tokio::test]
-    async fn one_at_a_time() {
-        let slot = Arc::<Slot>::default();
-        let turn = slot.open().await;
-        turn.running();
-        assert_eq!(slot.answer(&HIGH, &LOW).err(), Some(ErrorCode::Busy));
-        let next = tokio::spawn({
-            let slot = slot.clone();
-            async move { drop(slot.open().await) }
-        });
-        drop(turn);
-        next.await.unwrap();
-    }
 }

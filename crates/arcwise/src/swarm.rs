@@ -130,7 +130,8 @@ fn act(
         }),
         Action::Probe(whom) => with_peer(inner, space, whom, |inner, space, peer| async move {
             // During a session it cannot be the same.
-            let same = match peer.slot(id).is_taken() {
+            let comparing = lock(&space.swarm).session_runs(&peer.id);
+            let same = match comparing {
                 true => None,
                 false => connection::same(&peer, &space).await,
             };

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arcwise_proto::{ArcSet, AspectKey, NodeId, swarm::cutoff};
+use arcwise_proto::{ArcSet, AspectKey, swarm::cutoff};
 use arcwise_store::{Keep, Limited, StoreError};
 
 use crate::{
@@ -168,10 +168,6 @@ impl Inner {
             self.emit(Event::Room { space: space.id() });
             self.spaces_changed();
             space.changed(self);
-            let peers: Vec<NodeId> = lock(&self.peers).keys().copied().collect();
-            space.swarm(self, &[], |swarm, now| {
-                peers.iter().for_each(|peer| swarm.heard(now, peer, false));
-            });
         }
     }
 }

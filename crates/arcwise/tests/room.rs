@@ -35,7 +35,8 @@ async fn who_has_no_room_takes_nothing_and_goes_on_serving() {
 
     // What it holds it gives to others.
     let mut carols = carol.events();
-    // It names Alice too, who has more.
+    // From Bob alone: he tells of Alice, too, who has more.
+    carol.block(alice.id()).await.unwrap();
     let ticket = Ticket { others: vec![], ..bob.ticket(&here.id()).unwrap() };
     let elsewhere = carol.join(&ticket).await.unwrap();
     until_held(&elsewhere, &mut carols, status.stats.count).await;

@@ -1,5 +1,7 @@
 //! What can end a conversation, by blame.
 
+use std::time::Duration;
+
 use crate::{
     aspect::AspectKey,
     id::AspectHash,
@@ -7,6 +9,10 @@ use crate::{
     ring::Location,
     wire::{ErrorCode, ErrorMessage, Kind, WireError},
 };
+
+/// How long to wait before trying again where the peer is busy with another session. A guess: a few round
+/// trips.
+pub const BUSY: Duration = Duration::from_millis(200);
 
 /// A rule that the peer broke.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,6 +114,24 @@ pub enum SessionError<E: std::error::Error> {
     /// Our own store failed; the peer is not to blame.
     #[error("the local store failed: {0}")]
     Store(E),
+}
+
+impl<E: std::error::Error> SessionError<E> {
+    /// What to tell the peer; nothing where it has ended the session itself.
+    pub fn message(&self) -> Option<ErrorMessage> {
+        let code = match self {
+            Self::Peer(fault) => return Some(fault.message()),
+            Self::Ended(_) => return None,
+            Self::UnknownPosition => ErrorCode::UnknownPosition,
+            Self::TooCostly => ErrorCode::TooCostly,
+            Self::OtherArcs | Self::Full => ErrorCode::Busy,
+            // The details of our disk are none of the peer's business.
+            Self::Store(_) => {
+                return Some(ErrorMessage::new(ErrorCode::Storage, "the store here failed"));
+            }
+        };
+        Some(ErrorMessage { retry_after: BUSY, ..ErrorMessage::new(code, self.to_string()) })
+    }
 }
 
 impl<E: std::error::Error> From<exchange::Error<E>> for SessionError<E> {

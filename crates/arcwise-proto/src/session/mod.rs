@@ -26,6 +26,6 @@ pub use budget::Budget;
 pub use control::{
     Binding, Control, ControlOutput, LocalSpace, PeerSpace, VERSION, replaces, shared_arcs,
 };
-pub use fault::{Fault, SessionError};
+pub use fault::{BUSY, Fault, SessionError};
 pub use gossip::{Constraints, Flow, Input, Output, Report, Role, Session, Terms, yields};
-pub use holdings::{Digest, Filter, Holdings, Position, Snapshot};
+pub use holdings::{Digest, Filter, Gist, Holdings, Position, Snapshot};

@@ -30,6 +30,7 @@ use std::{
     time::Duration,
 };
 
+pub use crate::session::BUSY;
 pub use audit::{SETTLED, audit_keys, audit_passed, audit_proof};
 pub use copies::{Copies, CopiesError, Coverage, Density, Level, Total, is_alien};
 pub use expiry::cutoff;
@@ -46,7 +47,7 @@ pub use schedule::{Due, Filling, Outcome, Schedule};
 pub use sizing::{Neighbour, Sizing};
 pub use spread::{Spread, SpreadOutput};
 pub use table::{Known, Learnt, Table, Wanted};
-pub use turns::{Again, BUSY, Opening, Plan, Purpose, Refusal, TurnId};
+pub use turns::{Again, Opening, Plan, Purpose, Refusal, TurnId};
 
 use self::{random::Random, turns::Turns};
 use crate::{
@@ -54,7 +55,7 @@ use crate::{
     id::{NodeId, SpaceId},
     limits::{MAX_PEERS, PAGE_KEYS},
     ring::{ArcSet, Location, RingArc},
-    session::{LocalSpace, PeerSpace},
+    session::{Flow, LocalSpace, PeerSpace, shared_arcs},
     time::Time,
     wire::PeerInfo,
 };
@@ -62,6 +63,13 @@ use crate::{
 /// It looks around so often while something is to be done, and so often while nothing seems to be.
 /// Guesses: below what a person notices, and little work.
 const LOOK: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// Of so many peers, all are judged in each look while something is to be done; of more, in each second one, and
+/// so on. A guess: a microsecond of work a second for each ten of them.
+const PEERS_A_LOOK: usize = 32;
+
+/// Peers whose location is so near that of another one are told of to that one.
+const NEAR: u64 = 1 << 28;
 
 /// Where only what is held has changed, and not what is aimed at, a new record waits so long. A guess:
 /// while something is being filled it changes all the time.
@@ -86,6 +94,9 @@ const NEWCOMER: Duration = Duration::from_secs(60);
 /// The first audit of a peer comes so long after it was met, and the others so often. Guesses: a hundred
 /// bytes or two an hour.
 const AUDIT: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3600));
+
+/// So many bytes show how fast a peer gives. A guess: less shows how long a round trip takes.
+const SPEED: u64 = 256 << 10;
 
 /// Who is waited for is asked again for receipts so often. A guess.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -209,8 +220,8 @@ pub enum Action {
 struct Link {
     theirs: PeerSpace,
     dialed: bool,
-    /// The sequence of the own record that it was sent.
-    told: u64,
+    /// Whether it has the own record.
+    told: bool,
     news_at: Time,
     audit_at: Time,
     /// Both held the same there, when that was last looked at.
@@ -226,6 +237,12 @@ impl Link {
         }
     }
 
+    /// Whether it holds or fills a location.
+    fn takes_at(&self, location: Location) -> bool {
+        let theirs = &self.theirs;
+        theirs.store.contains(location) || !theirs.full && theirs.target.contains(location)
+    }
+
     /// Whether what is new there may be pushed to it.
     fn has_room_for(&self, location: Location) -> bool {
         let theirs = &self.theirs;
@@ -238,6 +255,16 @@ impl Link {
 struct Contact {
     next: Time,
     wait: Duration,
+}
+
+/// When the parts of looking around are due, where nothing happens before.
+#[derive(Debug)]
+struct Dues {
+    /// What depends on all who are known.
+    judge: Time,
+    hand_out: Time,
+    tell: Time,
+    audit: Time,
 }
 
 /// How a space stands, as far as this node knows.
@@ -296,6 +323,12 @@ pub struct Swarm {
     actions: VecDeque<Action>,
     look_at: Time,
     looked: Time,
+    due: Dues,
+    /// When those who are known were judged, and [`Table::changes`] then.
+    judged: (Time, u64),
+    /// Whom to dial, as was found then, the first last; and without whom it goes as well.
+    dial: Vec<NodeId>,
+    spare: Vec<NodeId>,
 }
 
 impl Swarm {
@@ -314,6 +347,9 @@ impl Swarm {
             bytes: 0,
             full: false,
         };
+        let mut table = Table::new(us, space);
+        // Until more are known than can be remembered everywhere.
+        table.set_query(now, &ArcSet::full());
         Self {
             us,
             key,
@@ -325,7 +361,7 @@ impl Swarm {
             own: None,
             sequence: 0,
             sign_at: None,
-            table: Table::new(us, space),
+            table,
             links: BTreeMap::new(),
             contacts: BTreeMap::new(),
             dialing: BTreeMap::new(),
@@ -345,6 +381,10 @@ impl Swarm {
             actions: VecDeque::new(),
             look_at: now,
             looked: Time::ZERO,
+            due: Dues { judge: now, hand_out: now, tell: now, audit: now },
+            judged: (Time::ZERO, 0),
+            dial: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -353,9 +393,20 @@ impl Swarm {
     /// What this node holds and fills, when it begins and whenever that changes.
     pub fn set_local(&mut self, now: Time, local: LocalSpace) {
         let (store, target) = (local.store != self.local.store, local.target != self.local.target);
+        if target || self.sizing.is_none() {
+            self.due.judge = now;
+        } else if store || local.full != self.local.full {
+            self.judge_soon();
+        } else {
+            self.local = local;
+            return;
+        }
         if store || target || self.own.is_none() {
             let wait = if target { Duration::ZERO } else { RECORD_WAITS };
             self.sign_by(now + wait);
+        }
+        if self.local.full && !local.full {
+            self.schedule.has_room(now);
         }
         self.local = local;
         if self.sizing.is_none() {
@@ -365,6 +416,7 @@ impl Swarm {
             let patience = self.settings.patience;
             self.sizing = Some(Sizing::new(self.us, self.location, target, patience, seed));
         }
+        self.schedule.refill();
         self.look_soon(now);
     }
 
@@ -382,6 +434,8 @@ impl Swarm {
     pub fn set_outside(&mut self, now: Time, outside: ArcSet) {
         self.outside = outside.difference(&self.own_arcs());
         self.hand_over.held(self.outside.clone());
+        self.due.hand_out = now;
+        self.judge_soon();
         self.look_soon(now);
     }
 
@@ -418,6 +472,7 @@ impl Swarm {
     pub fn contact(&mut self, now: Time, peer: NodeId) {
         if self.contacts.len() < MAX_CONTACTS || self.contacts.contains_key(&peer) {
             self.contacts.insert(peer, Contact { next: now, wait: CONTACT.0 });
+            self.due.judge = now;
             self.look_soon(now);
         }
     }
@@ -452,6 +507,8 @@ impl Swarm {
             let locations = keys.iter().map(|key| key.location);
             let outside = locations.filter(|location| !own.contains(*location));
             self.hand_over.stored_outside(now, sequence, outside);
+            self.due.hand_out = now;
+            self.judge_soon();
             self.look_soon(now);
         }
         let links = &self.links;
@@ -473,10 +530,7 @@ impl Swarm {
         for (to, keys) in self.receipts.stored(keys) {
             self.actions.push_back(Action::Receipt { to, keys });
         }
-        self.changed_where(now, |link| {
-            let takes = link.takes();
-            keys.iter().any(|key| takes.contains(key.location))
-        });
+        self.changed_where(now, |link| keys.iter().any(|key| link.takes_at(key.location)));
     }
 
     /// Something was removed.
@@ -505,8 +559,11 @@ impl Swarm {
             self.actions.push_back(Action::Find(peer, self.location));
         }
         let audit_at = now + self.random.around(AUDIT.0);
-        let link = Link { theirs, dialed, told: 0, news_at: now, audit_at, same: None };
+        self.table.told(&peer, &self.interest(&peer, &theirs));
+        let link = Link { theirs, dialed, told: false, news_at: now, audit_at, same: None };
         self.links.insert(peer, link);
+        self.due.audit = self.due.audit.min(audit_at);
+        (self.due.hand_out, self.due.tell) = (now, now);
         self.acquainted.get_or_insert((now, false));
         self.push_unsent(&peer);
         self.guard(peer);
@@ -517,11 +574,27 @@ impl Swarm {
 
     /// The peer holds or fills something else now.
     pub fn told(&mut self, now: Time, peer: &NodeId, theirs: PeerSpace) {
-        let Some(link) = self.links.get_mut(peer) else { return };
-        link.theirs = theirs;
         self.schedule.told(peer);
+        let interest = self.interest(peer, &theirs);
+        let Some(link) = self.links.get_mut(peer) else { return };
+        let before = std::mem::replace(&mut link.theirs, theirs);
+        let now_takes = &link.theirs;
+        if (&before.store, &before.target, before.full)
+            == (&now_takes.store, &now_takes.target, now_takes.full)
+        {
+            return;
+        }
+        self.table.told(peer, &interest);
         self.push_unsent(peer);
+        self.due.hand_out = now;
+        self.judge_soon();
         self.look_soon(now);
+    }
+
+    /// Of whom a peer is told first: who is near it, and who holds or fills what it does.
+    fn interest(&self, peer: &NodeId, theirs: &PeerSpace) -> ArcSet {
+        let near = RingArc::around(Location::of_node(&self.space, peer), NEAR);
+        theirs.store.union(&theirs.target).union(&near.into())
     }
 
     /// Pushes to the peer what this node authored and too few took.
@@ -550,6 +623,8 @@ impl Swarm {
         self.hand_over.gone(peer);
         self.fill.gone(peer);
         self.turns.gone(peer);
+        self.schedule.refill();
+        self.due.hand_out = now;
         self.look_soon(now);
     }
 
@@ -562,10 +637,9 @@ impl Swarm {
     }
 
     /// Whether a connection with this peer is of use.
-    pub fn wants(&self, now: Time, peer: &NodeId) -> bool {
+    pub fn wants(&self, peer: &NodeId) -> bool {
         self.links.contains_key(peer)
-            && (self.links.len() <= LEAST_PEERS
-                || !self.table.wanted(now, &self.own_arcs()).spare.contains(peer))
+            && (self.links.len() <= LEAST_PEERS || !self.spare.contains(peer))
     }
 
     /// What was measured of the way to a peer.
@@ -577,7 +651,7 @@ impl Swarm {
 
     /// A peer has given so many bytes, for which it was asked, in this time.
     pub fn served(&mut self, peer: &NodeId, bytes: u64, took: Duration) {
-        if let Some(quality) = self.table.quality(peer) {
+        if let Some(quality) = self.table.quality(peer).filter(|_| bytes >= SPEED) {
             quality.served(bytes, took);
         }
     }
@@ -595,8 +669,10 @@ impl Swarm {
         quality.audited(now, passed);
         if !passed {
             self.schedule.heard(now, peer, false);
+            self.due.hand_out = now;
+            self.judge_soon();
+            self.look_soon(now);
         }
-        self.look_soon(now);
     }
 
     // ---- Who there is
@@ -609,7 +685,8 @@ impl Swarm {
         from: NodeId,
         infos: Vec<PeerInfo>,
     ) -> (Vec<Arc<PeerRecord>>, Option<RecordError>) {
-        let (mut records, mut fault) = (Vec::new(), None);
+        let (mut records, mut fault) = (Vec::with_capacity(infos.len().min(MAX_PEERS)), None);
+        let (before, mut news) = (self.table.changes(), false);
         for info in infos.into_iter().take(MAX_PEERS) {
             let signed = info.record.clone();
             match self.table.learn(now, from, info) {
@@ -618,7 +695,7 @@ impl Swarm {
                     continue;
                 }
                 Ok(Learnt::Limited) => continue,
-                Ok(_) => {}
+                Ok(learnt) => news |= learnt != Learnt::Known,
             }
             let Ok(record) = signed.read() else { continue };
             if self.table.is_blocked(&record.node) {
@@ -638,10 +715,15 @@ impl Swarm {
                 None => records.extend(signed.verify(&self.space)),
             }
         }
-        if self.links.contains_key(&from) {
-            self.acquainted.get_or_insert((now, true)).1 = true;
+        if self.links.contains_key(&from)
+            && !std::mem::replace(&mut self.acquainted.get_or_insert((now, false)).1, true)
+        {
+            self.due.judge = now;
+            news = true;
         }
-        self.look_soon(now);
+        if news || self.table.changes() != before {
+            self.look_soon(now);
+        }
         (records, fault)
     }
 
@@ -713,7 +795,28 @@ impl Swarm {
 
     /// What is being filled, and from whom.
     pub fn fill(&mut self) -> &mut Fill {
+        self.schedule.refill();
         &mut self.fill
+    }
+
+    /// What to fetch from this peer now, of what is to be filled. A piece is to be fetched in a session:
+    /// see [`Purpose::Fill`].
+    pub fn next_piece(&mut self, now: Time, peer: &NodeId) -> Next {
+        match self.links.get(peer).filter(|_| !self.local.full) {
+            Some(link) => self.fill.next(now, *peer, &self.local, &link.theirs),
+            None => Next::Nothing,
+        }
+    }
+
+    /// Something of a piece has come.
+    pub fn piece_moved(&mut self, now: Time, piece: PieceId) {
+        self.fill.moved(now, piece);
+    }
+
+    /// A piece has ended, and `complete` says whether all that the peer should have of it is here. Of one that
+    /// was given to another it may be told or not.
+    pub fn piece_ended(&mut self, now: Time, piece: PieceId, complete: bool) {
+        self.fill.ended(now, piece, complete);
     }
 
     /// A peer has told, by its own probe, whether it holds the same.
@@ -750,6 +853,30 @@ impl Swarm {
             let shared = own.intersect(&link.theirs.store.union(&link.theirs.target));
             link.same = same.then_some((now, shared));
         }
+        if same {
+            self.holds_the_same(peer);
+        }
+    }
+
+    /// Both hold the same, as far as both take it: where that is all of it, also as many.
+    fn holds_the_same(&mut self, peer: &NodeId) {
+        let (own, count) = (self.own_arcs(), self.local.count);
+        if let Some(link) = self.links.get_mut(peer)
+            && link.theirs.store.union(&link.theirs.target) == own
+        {
+            link.theirs.count = count;
+        }
+    }
+
+    /// Where this node and a peer both take; nothing where the peer is not connected.
+    pub fn shared_with(&self, peer: &NodeId) -> ArcSet {
+        let link = self.links.get(peer);
+        link.map_or_else(ArcSet::empty, |link| shared_arcs(&self.local, &link.theirs))
+    }
+
+    /// What a session that a peer opens may be about here, and who may take in it.
+    pub fn answers(&self) -> (ArcSet, Flow) {
+        (self.own_arcs(), if self.local.full { Flow::ToAlice } else { Flow::Both })
     }
 
     // ---- Spreading
@@ -771,9 +898,17 @@ impl Swarm {
         self.spread.pushed(&from, new, again);
     }
 
-    /// A peer has announced these, which are not held here and should be.
+    /// Where it is taken what peers push: what this node holds or fills, and nothing for want of room. Gossip
+    /// brings it once there is some.
+    pub fn takes(&self) -> ArcSet {
+        if self.local.full { ArcSet::empty() } else { self.own_arcs() }
+    }
+
+    /// A peer has announced these, which are not held here and should be. For want of room none is asked for.
     pub fn announced(&mut self, now: Time, from: NodeId, lacking: &[AspectKey]) {
-        self.spread.announced(now, from, lacking);
+        if !self.local.full {
+            self.spread.announced(now, from, lacking);
+        }
     }
 
     /// A peer wants what is like these to be announced, and not pushed.
@@ -816,6 +951,7 @@ impl Swarm {
         keys.dedup();
         let wait = self.receipts.wait(&keys, copies)?;
         self.waits.insert(wait, (keys, copies, now + ASK_AGAIN));
+        self.judge_soon();
         self.ask_for_receipts(wait, None);
         self.look_soon(now);
         Some(wait)
@@ -840,8 +976,7 @@ impl Swarm {
     fn ask_for_receipts(&mut self, wait: WaitId, of: Option<NodeId>) {
         let Some((keys, ..)) = self.waits.get(&wait) else { return };
         for (peer, link) in self.links.iter().filter(|(peer, _)| of.is_none_or(|of| of == **peer)) {
-            let takes = link.takes();
-            let theirs = keys.iter().filter(|key| takes.contains(key.location));
+            let theirs = keys.iter().filter(|key| link.takes_at(key.location));
             let theirs: Vec<AspectKey> = theirs.copied().collect();
             for keys in theirs.chunks(PAGE_KEYS) {
                 let (to, keys) = (*peer, keys.to_vec());
@@ -859,6 +994,7 @@ impl Swarm {
             true => self.hand_over.given(now, peer, arcs, sequence),
             false => self.hand_over.failed(now, peer),
         }
+        self.due.hand_out = now;
         self.look_soon(now);
     }
 
@@ -918,13 +1054,19 @@ impl Swarm {
         self.look_at = self.look_at.min(now.max(self.looked + LOOK.0));
     }
 
+    /// Who is known is judged anew soon, and the later the more there are, since that costs the more.
+    fn judge_soon(&mut self) {
+        let wait = LOOK.0 * (1 + (self.table.len() / PEERS_A_LOOK) as u32);
+        self.due.judge = self.due.judge.min(self.judged.0 + wait);
+    }
+
     fn sign_by(&mut self, at: Time) {
         self.sign_at = Some(self.sign_at.map_or(at, |before| before.min(at)));
         self.look_at = self.look_at.min(at);
     }
 
     /// What this node holds or fills.
-    fn own_arcs(&self) -> ArcSet {
+    pub fn own_arcs(&self) -> ArcSet {
         self.local.store.union(&self.local.target)
     }
 }
@@ -938,7 +1080,7 @@ fn filling(fill: &Fill, ours: &LocalSpace, peer: &NodeId, theirs: &PeerSpace) ->
     if !theirs.full && !lacks.intersect(&ours.store).is_empty() {
         return Filling::There;
     }
-    match crate::session::shared_arcs(ours, theirs).is_empty() {
+    match shared_arcs(ours, theirs).is_empty() {
         true => Filling::Apart,
         false => Filling::None,
     }

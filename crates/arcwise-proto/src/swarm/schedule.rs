@@ -108,6 +108,10 @@ struct Pace {
     /// Nothing is to be done before something changes.
     settled: bool,
     doing: Option<Doing>,
+    /// As it was when that was last asked for, where nothing has changed since.
+    filling: Option<Filling>,
+    /// What is being compared does not count: there was no room when it began.
+    void: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,13 +129,16 @@ pub struct Schedule {
     pushed: bool,
     random: Random,
     wake_at: Option<Time>,
+    /// Something has happened since [`Schedule::next`] had nothing.
+    stirred: bool,
 }
 
 impl Schedule {
     /// `longest` is the wait between probes while nothing happens; `pushed` says whether peers push what
     /// is new, too.
     pub fn new(longest: Duration, pushed: bool, seed: u64) -> Self {
-        Self { peers: BTreeMap::new(), longest, pushed, random: Random::new(seed), wake_at: None }
+        let (peers, random) = (BTreeMap::new(), Random::new(seed));
+        Self { peers, longest, pushed, random, wake_at: None, stirred: false }
     }
 
     /// Of two waits that without pushes, or that with them.
@@ -149,19 +156,24 @@ impl Schedule {
             retry: RETRY,
             settled: false,
             doing: None,
+            filling: None,
+            void: false,
         };
         self.peers.insert(peer, pace);
+        self.stirred = true;
     }
 
     /// The peer is gone, or has left the space.
     pub fn gone(&mut self, peer: &NodeId) {
         self.peers.remove(peer);
+        self.stirred = true;
     }
 
     /// Something was stored or removed that these peers take too.
     pub fn changed(&mut self, now: Time, peers: &[NodeId]) {
         let waiting = |peer: &&NodeId| self.peers.get(peer).is_some_and(|it| it.probe_by.is_some());
         let mut lacking = SOON.saturating_sub(peers.iter().filter(waiting).count());
+        self.stirred = true;
         // Another few each time: the order of ids must not decide who always comes first.
         let first = self.random.below(peers.len().max(1));
         let stirring = self.either(STIRRING);
@@ -185,12 +197,31 @@ impl Schedule {
     /// The peer says what it holds and fills now: something else than before.
     pub fn told(&mut self, peer: &NodeId) {
         if let Some(pace) = self.peers.get_mut(peer) {
-            pace.settled = false;
+            (pace.settled, pace.filling) = (false, None);
+            self.stirred = true;
         }
+    }
+
+    /// How this node and its peers stand to each other's filling may have changed.
+    pub fn refill(&mut self) {
+        self.peers.values_mut().for_each(|pace| pace.filling = None);
+        self.stirred = true;
+    }
+
+    /// There is room here again: all may have something that was not taken. A session that is under way does not
+    /// take it either.
+    pub fn has_room(&mut self, now: Time) {
+        for pace in self.peers.values_mut() {
+            pace.settled = false;
+            pace.compare.get_or_insert(now);
+            pace.void = pace.doing == Some(Doing::Comparing);
+        }
+        self.stirred = true;
     }
 
     /// Whether the peer holds the same has come out, by its own probe.
     pub fn heard(&mut self, now: Time, peer: &NodeId, same: bool) {
+        self.stirred = true;
         let jitter = self.random.around_one();
         let Some(pace) = self.peers.get_mut(peer) else { return };
         pace.probe_by = None;
@@ -223,7 +254,9 @@ impl Schedule {
         let jitter = self.random.around_one();
         let longest = self.longest;
         let Some(pace) = self.peers.get_mut(peer) else { return };
+        let void = std::mem::take(&mut pace.void);
         match outcome {
+            Outcome::InSync { .. } if void => pace.compare = Some(now),
             Outcome::InSync { moved, one_sided } => {
                 (pace.compare, pace.retry) = (None, RETRY);
                 // Whether it is the same now. With pushes it hardly is while storing goes on.
@@ -252,20 +285,26 @@ impl Schedule {
     }
 
     fn done(&mut self, peer: &NodeId, what: Doing) {
+        self.stirred = true;
         if let Some(pace) = self.peers.get_mut(peer) {
             pace.doing.take_if(|doing| *doing == what);
+            pace.filling = None;
         }
     }
 
-    /// What is to be done now; again until there is nothing more.
+    /// What is to be done now; again until there is nothing more. `filling` says how a peer and this node
+    /// stand; where that changes, [`Schedule::told`] or [`Schedule::refill`] are to be told.
     pub fn next(&mut self, now: Time, filling: impl Fn(&NodeId) -> Filling) -> Option<Due> {
+        if !self.stirred && self.wake_at.is_none_or(|at| now < at) {
+            return None;
+        }
         let count = |what| self.peers.values().filter(|pace| pace.doing == Some(what)).count();
         let may_fill = count(Doing::Filling) < MAX_FILLING;
         let may_compare = count(Doing::Comparing) < MAX_COMPARING;
         let mut best: Option<(Time, NodeId, Doing)> = None;
         let mut later = None;
         for (peer, pace) in self.peers.iter_mut().filter(|(_, pace)| pace.doing.is_none()) {
-            let filling = filling(peer);
+            let filling = *pace.filling.get_or_insert_with(|| filling(peer));
             if filling == Filling::There {
                 pace.compare = None;
             }
@@ -286,7 +325,7 @@ impl Schedule {
                 None => {}
             }
         }
-        self.wake_at = later;
+        (self.wake_at, self.stirred) = (later, best.is_some());
         let (_, peer, what) = best?;
         let wait = self.random.around(self.longest);
         let pace = self.peers.get_mut(&peer)?;
@@ -458,6 +497,25 @@ mod tests {
         assert_eq!(schedule.wake_at(), None);
         schedule.told(&peer(1));
         assert_eq!(schedule.next(at(86_400_000), none), Some(Due::Probe(peer(1))));
+    }
+
+    #[test]
+    fn once_there_is_room_all_are_compared_with_whatever_is_under_way() {
+        let mut schedule = Schedule::new(IDLE, true, 6);
+        let outcome = Outcome::InSync { moved: false, one_sided: true };
+        for n in [1, 2] {
+            schedule.met(at(0), peer(n), true);
+        }
+        let due: Vec<Due> = std::iter::from_fn(|| schedule.next(at(0), none)).collect();
+        assert_eq!(due, [Due::Compare(peer(1)), Due::Compare(peer(2))]);
+        schedule.compared(at(10), &peer(1), outcome);
+        schedule.has_room(at(20));
+        assert_eq!(schedule.next(at(20), none), Some(Due::Compare(peer(1))));
+        // It has begun when nothing was taken.
+        schedule.compared(at(30), &peer(2), outcome);
+        assert_eq!(schedule.next(at(30), none), Some(Due::Compare(peer(2))));
+        schedule.compared(at(40), &peer(2), outcome);
+        assert_eq!(schedule.next(at(40), none), None);
     }
 
     #[test]

@@ -300,6 +300,17 @@ impl Table {
         &self.query
     }
 
+    /// The arc around the own location that has the nearest `n` who are known; the whole ring, where there are
+    /// fewer.
+    pub(super) fn nearest_arc(&self, n: usize) -> RingArc {
+        let mut distances: Vec<u32> = self.each().map(|it| it.distance).collect();
+        if n == 0 || distances.len() < n {
+            return RingArc::FULL;
+        }
+        let farthest = *distances.select_nth_unstable(n - 1).1;
+        RingArc::around(self.own, 2 * u64::from(farthest) + 1)
+    }
+
     /// How often anything has changed but how good peers are.
     pub fn changes(&self) -> u64 {
         self.changes
@@ -543,11 +554,27 @@ impl Table {
         nearest
     }
 
+    /// A connected peer holds, fills or asks about these arcs now.
+    pub fn told(&mut self, peer: &NodeId, theirs: &ArcSet) {
+        let Some(link) = self.links.get_mut(peer).filter(|link| link.theirs != *theirs) else {
+            return;
+        };
+        link.theirs = theirs.clone();
+        link.zones = Zones::new(theirs, Location::of_node(&self.space, peer));
+        link.touching = Slots::default();
+        for (slot, known) in self.slots.iter().enumerate() {
+            if known.as_ref().is_some_and(|it| it.touches(theirs)) {
+                link.touching.set(slot as Slot, true);
+            }
+        }
+        link.news = true;
+        (self.changes, self.stirred) = (self.changes + 1, true);
+    }
+
     /// At most `limit` records that a connected peer has not been sent and has not told of itself. Those
-    /// that touch `theirs`, which is what it holds, fills or asks about, come first, best first; then
-    /// the best of each of its zones, one at a time. They count as sent.
-    pub fn news(&mut self, now: Time, to: &NodeId, theirs: &ArcSet, limit: usize) -> Vec<PeerInfo> {
-        self.look_for(to, theirs);
+    /// that touch what it holds, fills or asks about come first, best first; then the best of each of
+    /// its zones, one at a time. They count as sent.
+    pub fn news(&mut self, now: Time, to: &NodeId, limit: usize) -> Vec<PeerInfo> {
         let Some(link) = self.links.get(to) else { return Vec::new() };
         let mut new = self.taken.without(&link.has);
         self.by_node.get(to).into_iter().for_each(|own| new.set(*own, false));
@@ -557,7 +584,9 @@ impl Table {
         let Some(link) = self.links.get(to) else { return Vec::new() };
         let new: Vec<Slot> = match new.len() > limit {
             true => self.ranked.iter().copied().filter(|slot| new.contains(*slot)).collect(),
-            false => self.best_first(now, new.iter().filter_map(|slot| Some((slot, self.at(slot)?)))),
+            false => {
+                self.best_first(now, new.iter().filter_map(|slot| Some((slot, self.at(slot)?))))
+            }
         };
         let good = |slot: Slot| self.at(slot).filter(|it| it.record.expires > now);
         let (near, far): (Vec<Slot>, Vec<Slot>) =
@@ -577,7 +606,7 @@ impl Table {
         news
     }
 
-    /// Who may be told something, where that was not asked for since the last time.
+    /// Those for whom there may be news.
     pub(super) fn to_be_told(&self) -> impl Iterator<Item = &NodeId> {
         self.links.iter().filter(|(_, link)| link.news).map(|(node, _)| node)
     }
@@ -585,21 +614,6 @@ impl Table {
     /// Whether there may be news for somebody who had them all, since this was asked for the last time.
     pub(super) fn stirred(&mut self) -> bool {
         std::mem::take(&mut self.stirred)
-    }
-
-    /// What a connected peer holds, fills or asks about is this.
-    fn look_for(&mut self, peer: &NodeId, theirs: &ArcSet) {
-        let Some(link) = self.links.get_mut(peer).filter(|link| link.theirs != *theirs) else {
-            return;
-        };
-        link.theirs = theirs.clone();
-        link.zones = Zones::new(theirs, Location::of_node(&self.space, peer));
-        link.touching = Slots::default();
-        for (slot, known) in self.slots.iter().enumerate() {
-            if known.as_ref().is_some_and(|it| it.touches(theirs)) {
-                link.touching.set(slot as Slot, true);
-            }
-        }
     }
 
     /// Judges all anew, where that was long ago.
@@ -617,8 +631,7 @@ impl Table {
         now: Time,
         among: impl Iterator<Item = (Slot, &'a Known)>,
     ) -> Vec<Slot> {
-        let mut among: Vec<_> =
-            among.map(|(slot, it)| (it.quality.score(now), it, slot)).collect();
+        let mut among: Vec<_> = among.map(|(slot, it)| (it.quality.score(now), it, slot)).collect();
         among.sort_by(|a, b| better_first((a.0, a.1), (b.0, b.1)));
         among.into_iter().map(|(.., slot)| slot).collect()
     }
@@ -677,9 +690,7 @@ impl Table {
             && !self.is_blocked(&record.node)
             && record.expires > now
             && record.expires <= now + MAX_RECORD_LIFE
-            && self
-                .get(&record.node)
-                .is_none_or(|known| record.sequence > known.record.sequence)
+            && self.get(&record.node).is_none_or(|known| record.sequence > known.record.sequence)
     }
 
     /// Whether `from` may make this node check a signature.
@@ -997,6 +1008,17 @@ mod tests {
         (table, nodes)
     }
 
+    fn news_of(
+        table: &mut Table,
+        now: Time,
+        to: &NodeId,
+        theirs: &ArcSet,
+        limit: usize,
+    ) -> Vec<PeerInfo> {
+        table.told(to, theirs);
+        table.news(now, to, limit)
+    }
+
     /// Many records, which are good for any test.
     static MANY: LazyLock<Vec<(NodeId, PeerInfo)>> = LazyLock::new(|| {
         let one = |n| {
@@ -1193,15 +1215,15 @@ mod tests {
         let (lost, other) = (nodes[0], nodes[1]);
         here.met(at(0), lost);
         here.met(at(0), other);
-        assert_eq!(here.news(at(0), &other, &full, 9).len(), 1);
+        assert_eq!(news_of(&mut here, at(0), &other, &full, 9).len(), 1);
         here.lost(at(10), &lost);
         here.note_away(at(129), patience);
-        assert_eq!(here.news(at(129), &other, &full, 9), []);
+        assert_eq!(news_of(&mut here, at(129), &other, &full, 9), []);
         here.note_away(at(130), patience);
-        let news = here.news(at(130), &other, &full, 9);
+        let news = news_of(&mut here, at(130), &other, &full, 9);
         assert!(news.len() == 1 && news[0].away);
         here.note_away(at(131), patience);
-        assert_eq!(here.news(at(131), &other, &full, 9), []);
+        assert_eq!(news_of(&mut here, at(131), &other, &full, 9), []);
 
         assert_eq!(there.doubtful(at(130)).count(), 0);
         there.learn(at(130), other, news[0].clone()).unwrap();
@@ -1238,7 +1260,7 @@ mod tests {
             table.learn(at(0), to, info.clone()).unwrap();
         }
         let told = |table: &mut Table, to, limit| -> Vec<NodeId> {
-            let news = table.news(at(1), &to, &near, limit);
+            let news = news_of(table, at(1), &to, &near, limit);
             news.iter().map(|it| it.record.read().unwrap().node).collect()
         };
         let mut all = Vec::new();
@@ -1400,7 +1422,7 @@ mod tests {
                         3 => table.failed(now, &node),
                         4 => table.set_query(now, &arcs),
                         5 => table.expire(now),
-                        6 => out.push(format!("{:?}", table.news(now, &node, &arcs, a % 9))),
+                        6 => out.push(format!("{:?}", news_of(&mut table, now, &node, &arcs, a % 9))),
                         7 => out.push(format!("{:?}", table.wanted(now, &arcs))),
                         _ => out.push(format!("{:?}", table.learn(now, from, MANY[*a].1.clone()))),
                     }
