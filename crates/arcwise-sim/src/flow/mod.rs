@@ -824,6 +824,7 @@ impl<'a> Flow<'a> {
         Results {
             scenario: self.scenario.clone(),
             seed,
+            rule: Some(self.options.rule),
             violations: Vec::new(),
             missed,
             samples: self.samples,

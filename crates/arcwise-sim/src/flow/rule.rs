@@ -10,10 +10,13 @@ use arcwise_proto::{
     time::Time,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::cover::Reach;
 
 /// How nodes decide on their arcs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Rule {
     /// As they do: [`Sizing`].
     Arcwise,
@@ -33,6 +36,17 @@ pub enum Rule {
     /// than 14.3 % above it, the arc changes by the ratio to the middle of these, damped by the number of
     /// peers seen; who sees fewer peers than three quarters of the coverage grows.
     Kitsune,
+}
+
+impl Rule {
+    /// As it is named on the command line and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Arcwise => "arcwise",
+            Self::Lib3h => "lib3h",
+            Self::Kitsune => "kitsune",
+        }
+    }
 }
 
 /// How often lib3h's rule is applied. A guess: as often as nodes told each other of themselves.
