@@ -59,6 +59,15 @@ impl Output {
         bar
     }
 
+    /// Goes on to the end of what takes as long as it takes.
+    pub(crate) fn part(&self, text: impl Into<String>, length: u64) -> ProgressBar {
+        let bar = self.bar("{spinner} {msg} {wide_bar} {percent} %, {eta}");
+        bar.set_message(text.into());
+        bar.set_length(length);
+        bar.enable_steady_tick(Duration::from_millis(100));
+        bar
+    }
+
     /// Counts up to so many bytes, or, where that is not known, up.
     pub(crate) fn bytes(&self, text: impl Into<String>, length: Option<u64>) -> ProgressBar {
         let bar = self.bar(match length {

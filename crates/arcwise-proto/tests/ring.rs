@@ -127,6 +127,7 @@ proptest! {
         prop_assert_eq!(cells(&a.difference(&b)), ma.difference(&mb).copied().collect::<Model>());
         prop_assert_eq!(cells(&a.complement()), (0..CELLS).filter(|c| !ma.contains(c)).collect::<Model>());
         prop_assert_eq!(a.covers(&b), mb.is_subset(&ma));
+        prop_assert_eq!(a.overlaps(&b), !ma.is_disjoint(&mb));
         prop_assert_eq!(a == b, ma == mb, "one form for one set");
         prop_assert_eq!(a.arcs().len(), runs(&ma));
         prop_assert_eq!(a.arcs().into_iter().collect::<ArcSet>(), a.clone());

@@ -258,3 +258,67 @@ impl Holdings for Disk {
         (position.epoch == self.epoch && position.count <= self.sequence).then_some(position.count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arcwise_proto::{EntryAddress, Location, RingArc, Time};
+
+    use super::*;
+
+    fn aspect(location: u32, size: u32) -> Aspect {
+        let mut entry = [0; 32];
+        entry[..4].copy_from_slice(&location.to_le_bytes());
+        let mut data = size.to_le_bytes().to_vec();
+        data.extend([0; 8]);
+        Aspect::new(EntryAddress(entry), 1, Time::ZERO, &data).unwrap()
+    }
+
+    fn arc(first: u32, last: u32) -> ArcSet {
+        RingArc::between(Location(first), Location(last)).into()
+    }
+
+    #[test]
+    fn a_snapshot_stays_as_it_was() {
+        let mut disk = Disk::new(None);
+        let one = aspect(1, 100);
+        let key = one.key();
+        let before = disk.snapshot();
+        assert_eq!(disk.store(vec![one.clone()]).new.len(), 1);
+        assert_eq!(disk.store(vec![one]).again, [key]);
+        assert!(!before.items.contains(&key) && disk.ids.contains(&key));
+        assert_eq!(disk.snapshot().items.find(&key.hash, &key.hash), Ok(vec![key]));
+        assert_eq!(before.items.find(&key.hash, &key.hash), Ok(vec![]));
+        assert_ne!(
+            before.digest(&ArcSet::full(), &[]),
+            disk.snapshot().digest(&ArcSet::full(), &[])
+        );
+    }
+
+    #[test]
+    fn only_what_is_outside_and_old_enough_is_removed() {
+        let mut disk = Disk::new(None);
+        disk.held = arc(0, 9);
+        for at in [5, 15, 25] {
+            disk.store(vec![aspect(at, 100)]);
+        }
+        assert_eq!(disk.outside(), disk.held.complement());
+        assert_eq!(disk.remove(&ArcSet::full(), 2), [aspect(15, 100).key()]);
+        assert_eq!((disk.count(), disk.bytes), (2, 2 * (100 + ASPECT_OVERHEAD as u64)));
+        let position = Position { epoch: 0, count: 3 };
+        assert_eq!(disk.resolve(position), None, "what was removed may be wanted again");
+        let bare = disk.snapshot().digest(&arc(20, 30), &[]);
+        let mut other = Disk::new(None);
+        other.store(vec![aspect(25, 100)]);
+        assert_eq!(bare, other.snapshot().digest(&ArcSet::full(), &[]));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_taken() {
+        let mut disk = Disk::new(Some(1000));
+        let stored = disk.store((0..5).map(|at| aspect(at, 200)).collect());
+        assert_eq!((stored.new.len(), stored.full, disk.full), (2, true, true));
+        assert!(disk.has_room());
+        disk.quota = Some(700);
+        assert!(!disk.has_room());
+    }
+}

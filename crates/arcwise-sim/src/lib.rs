@@ -7,14 +7,19 @@
 
 mod disk;
 mod event;
+pub mod flow;
 mod network;
 mod node;
 mod people;
+pub mod plan;
 mod random;
+pub mod report;
 pub mod results;
 mod run;
 pub mod scenario;
 mod shard;
+mod shrink;
 mod watch;
 
 pub use run::{Options, Progress, run};
+pub use shrink::shrink;

@@ -112,3 +112,58 @@ impl Network {
         cut.filter(|cut| cut.parts(a, b)).map(|cut| cut.until).max().unwrap_or(at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Span;
+
+    fn network(loss: f64, cuts: Vec<Cut>) -> Network {
+        let latency = (Span::millis(10), Span::millis(100));
+        let of = scenario::Network { latency, loss, ..scenario::Network::default() };
+        Network::new(&of, 7, cuts)
+    }
+
+    #[test]
+    fn a_pair_has_its_own_latency() {
+        let network = network(0.0, Vec::new());
+        let latency = |a, b| network.latency(a, b);
+        assert_eq!(latency(1, 2), latency(2, 1));
+        let mut all: Vec<_> = (1..100).map(|peer| latency(0, peer)).collect();
+        all.sort();
+        all.dedup();
+        assert!(all.len() > 90);
+        assert!(all[0] >= Duration::from_millis(10));
+        assert!(all[all.len() - 1] <= Duration::from_millis(100));
+    }
+
+    #[test]
+    fn what_is_lost_comes_later_and_costs_more() {
+        let mut random = crate::random::stream(1, "test", 0);
+        let (perfect, lossy) = (network(0.0, Vec::new()), network(0.2, Vec::new()));
+        let (mut later, mut more) = (0, 0);
+        for _ in 0..100 {
+            let jitter = Duration::from_millis(5);
+            let passage = perfect.pass(&mut random, 1, 2, 10 * PACKET);
+            assert!(passage.after <= perfect.latency(1, 2) + jitter);
+            let passage = lossy.pass(&mut random, 1, 2, 10 * PACKET);
+            later += u64::from(passage.after > lossy.latency(1, 2) * 4);
+            more += passage.extra;
+        }
+        // 0.8^10 of them come whole; each packet is sent 1.25 times.
+        assert!((80..=97).contains(&later), "{later}");
+        assert!((200..300).contains(&more), "{more}");
+    }
+
+    #[test]
+    fn a_cut_lasts_and_parts_two_sides_only() {
+        let at = |seconds| Time::from_micros(seconds * 1_000_000);
+        let cut = Cut { from: at(10), until: at(20), apart: vec![true, false, true] };
+        let network = network(0.0, vec![cut]);
+        assert_eq!(network.joined(0, 1, at(9)), at(9));
+        assert_eq!(network.joined(0, 1, at(10)), at(20));
+        assert_eq!(network.joined(1, 2, at(19)), at(20));
+        assert_eq!(network.joined(0, 2, at(15)), at(15));
+        assert_eq!(network.joined(0, 1, at(20)), at(20));
+    }
+}

@@ -6,7 +6,8 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use arcwise_proto::limits::MAX_ASPECT_DATA;
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// A simulation, but for its seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,7 +138,7 @@ pub struct Event {
 
 /// What happens. Parts are of the nodes that are on at that time, at random.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "what", rename_all = "kebab-case")]
+#[serde(tag = "what", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum What {
     /// Nodes are gone for good, at once, with their disks.
     Lose {
@@ -250,13 +251,25 @@ fn copies() -> (u32, u32) {
 }
 
 /// The scenarios that are built in, by name.
-pub const BUILT_IN: &[(&str, &str)] = &[];
+pub const BUILT_IN: &[(&str, &str)] = &[
+    ("cold-start", include_str!("../scenarios/cold-start.toml")),
+    ("loss-30", include_str!("../scenarios/loss-30.toml")),
+    ("loss-50", include_str!("../scenarios/loss-50.toml")),
+    ("flash-crowd", include_str!("../scenarios/flash-crowd.toml")),
+    ("churn", include_str!("../scenarios/churn.toml")),
+    ("merge", include_str!("../scenarios/merge.toml")),
+    ("partition", include_str!("../scenarios/partition.toml")),
+    ("free-riders", include_str!("../scenarios/free-riders.toml")),
+    ("liars", include_str!("../scenarios/liars.toml")),
+    ("mobile", include_str!("../scenarios/mobile.toml")),
+    ("rolling-restart", include_str!("../scenarios/rolling-restart.toml")),
+];
 
 /// Why a scenario cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// It is not TOML, or not of a scenario.
-    #[error("{0}")]
+    #[error("{}", .0.to_string().trim_end())]
     Toml(#[from] toml::de::Error),
     /// A value makes no sense.
     #[error("`{field}`: {problem}")]
@@ -293,68 +306,154 @@ impl Scenario {
     /// # Errors
     /// [`ScenarioError::Field`] where not.
     pub fn check(&self) -> Result<(), ScenarioError> {
-        let fail =
-            |field, problem: &str| Err(ScenarioError::Field { field, problem: problem.into() });
-        let part = |it: f64| (0.0..=1.0).contains(&it);
-        if self.nodes == 0 || self.nodes > 1_000_000 {
-            return fail("nodes", "it must be 1 to 1,000,000");
-        }
-        if self.length.0 < Duration::from_secs(60)
-            || self.length.0 > Duration::from_secs(31 * 86_400)
-        {
-            return fail("length", "it must be a minute to 31 days");
-        }
-        if self.quiet.0 > self.length.0 / 2 {
-            return fail("quiet", "it must not be longer than half of the length");
-        }
-        if arcwise_proto::swarm::Copies::new(self.copies.0, self.copies.1).is_err() {
-            return fail(
-                "copies",
-                "the least must be 1 or more, and not above the normal number, which is 255 at most",
-            );
-        }
-        let latency = self.network.latency;
-        if latency.0.0 < Duration::from_millis(1) || latency.1.0 < latency.0.0 {
-            return fail("network.latency", "it must be 1ms or more, the shorter one first");
-        }
+        let is_word = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        need(
+            (1..=40).contains(&self.name.len()) && self.name.chars().all(is_word),
+            "name",
+            "it must be one word of at most 40 letters, digits and `-`, `_` or `.`",
+        )?;
+        need(
+            !self.about.chars().any(char::is_control),
+            "about",
+            "it must be a sentence on one line",
+        )?;
+        need((1..=1_000_000).contains(&self.nodes), "nodes", "it must be 1 to 1,000,000")?;
+        let length = self.length.0;
+        need(
+            (Duration::from_secs(60)..=Duration::from_secs(31 * 86_400)).contains(&length),
+            "length",
+            "it must be a minute to 31 days",
+        )?;
+        need(
+            self.quiet.0 <= length / 2,
+            "quiet",
+            &format!(
+                "it must not be longer than half of the length, which is {}",
+                Span(length / 2)
+            ),
+        )?;
+        need(
+            arcwise_proto::swarm::Copies::new(self.copies.0, self.copies.1).is_ok(),
+            "copies",
+            "the least must be 1 or more, and not above the normal number, which is 255 at most",
+        )?;
+        need(!self.idle.0.is_zero(), "idle", "it must be longer than nothing")?;
+        self.check_numbers()?;
+        self.check_times()?;
+        self.events.iter().try_for_each(|event| self.check_event(event))
+    }
+
+    fn check_numbers(&self) -> Result<(), ScenarioError> {
+        let Self { network, disk, people, others, expect, .. } = self;
         let parts = [
-            ("network.loss", self.network.loss),
-            ("network.duplicates", self.network.duplicates),
-            ("network.unreachable", self.network.unreachable),
-            ("disk.limited", self.disk.limited),
-            ("people.present", self.people.present),
-            ("people.for_good", self.people.for_good),
-            ("others.free_riders", self.others.free_riders),
-            ("others.liars", self.others.liars),
+            ("network.loss", network.loss),
+            ("network.duplicates", network.duplicates),
+            ("network.unreachable", network.unreachable),
+            ("disk.limited", disk.limited),
+            ("people.present", people.present),
+            ("people.for_good", people.for_good),
+            ("others.free_riders", others.free_riders),
+            ("others.liars", others.liars),
+            ("expect.lost", expect.lost),
         ];
-        if let Some((field, _)) = parts.into_iter().find(|(_, value)| !part(*value)) {
-            return fail(field, "it must be from 0 to 1");
+        for (field, value) in parts {
+            need((0.0..=1.0).contains(&value), field, "it must be from 0 to 1")?;
         }
-        if self.network.loss > 0.5 {
-            return fail("network.loss", "above a half, no connection lasts");
+        need(network.loss <= 0.5, "network.loss", "above a half, no connection lasts")?;
+        need(
+            people.present * self.nodes as f64 >= 1.0,
+            "people.present",
+            "somebody must be there from the beginning: one node at least",
+        )?;
+        need(
+            others.free_riders + others.liars < 1.0,
+            "others",
+            "somebody must store something: together they must be less than 1",
+        )?;
+        let numbers = [
+            ("network.up", network.up),
+            ("network.down", network.down),
+            ("people.publishing", people.publishing),
+            ("people.asking", people.asking),
+            ("expect.changing", expect.changing),
+        ];
+        for (field, value) in numbers {
+            need(value.is_finite() && value >= 0.0, field, "it must be 0 or more")?;
         }
-        for event in &self.events {
-            if event.at.0 > self.length.0 - self.quiet.0 {
-                return fail("event.at", "it must come before the quiet time at the end");
-            }
-            let ok = match &event.what {
-                What::Lose { part: it }
-                | What::Crash { part: it, .. }
-                | What::Cut { part: it, .. } => part(*it),
-                What::Join { part: it, .. } => (0.0..1.0).contains(it),
-                What::Restart { .. } => true,
-            };
-            if !ok {
-                return fail("event.part", "it must be from 0 to 1");
-            }
-        }
-        Ok(())
+        need(expect.load >= 1.0, "expect.load", "it must be 1 or more: somebody holds the mean")?;
+        need(
+            (1..=MAX_ASPECT_DATA).contains(&(people.size as usize)),
+            "people.size",
+            &format!("it must be 1 to {MAX_ASPECT_DATA} bytes"),
+        )?;
+        need(
+            (people.receipts as usize) < self.nodes,
+            "people.receipts",
+            "there must be as many other nodes",
+        )
+    }
+
+    fn check_times(&self) -> Result<(), ScenarioError> {
+        let Self { network, disk, people, .. } = self;
+        let (short, long) = (network.latency.0.0, network.latency.1.0);
+        need(
+            short >= Duration::from_millis(1) && short <= long && long <= LONGEST_WAY,
+            "network.latency",
+            "it must be 1ms to 10s, the shorter one first",
+        )?;
+        need(network.jitter.0 <= LONGEST_WAY, "network.jitter", "it must be 10s at most")?;
+        need(disk.sync.0 <= LONGEST_WAY, "disk.sync", "it must be 10s at most")?;
+        need(
+            people.session.is_none_or(|it| !it.0.is_zero()),
+            "people.session",
+            "it must be longer than nothing; left out, nodes are always on",
+        )?;
+        need(
+            people.starting.0 <= self.length.0 - self.quiet.0,
+            "people.starting",
+            "it must be over before the quiet time at the end",
+        )
+    }
+
+    fn check_event(&self, event: &Event) -> Result<(), ScenarioError> {
+        let (part, lasts) = match event.what {
+            What::Lose { part } => (part, Span::default()),
+            What::Crash { part, away } => (part, away),
+            What::Join { part, over } => (part, over),
+            What::Restart { over, away } => (0.0, Span(over.0 + away.0)),
+            What::Cut { part, lasts } => (part, lasts),
+        };
+        need((0.0..=1.0).contains(&part), "event.part", "it must be from 0 to 1")?;
+        need(
+            part < 1.0 || !matches!(event.what, What::Join { .. }),
+            "event.part",
+            "newcomers can not be all that are on: it must be less than 1",
+        )?;
+        need(
+            event.at.0 + lasts.0 <= self.length.0 - self.quiet.0,
+            "event.at",
+            &format!(
+                "what happens at {} must be over before the quiet time at the end, which begins at {}",
+                event.at,
+                Span(self.length.0 - self.quiet.0),
+            ),
+        )
+    }
+}
+
+/// The longest time that a message or a disk may take.
+const LONGEST_WAY: Duration = Duration::from_secs(10);
+
+fn need(ok: bool, field: &'static str, problem: &str) -> Result<(), ScenarioError> {
+    match ok {
+        true => Ok(()),
+        false => Err(ScenarioError::Field { field, problem: problem.to_owned() }),
     }
 }
 
 /// A length of time, with a unit where it is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
 pub struct Span(pub Duration);
 
 impl Span {
@@ -371,7 +470,7 @@ impl Span {
 
 /// What is no length of time.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is no length of time: write a number and ms, s, m, h or d")]
+#[error("`{0}` is no length of time: write a number and ms, s, m, h or d, such as 30s")]
 pub struct SpanError(String);
 
 const UNITS: [(&str, u64); 5] =
@@ -391,11 +490,23 @@ impl FromStr for Span {
     }
 }
 
-impl TryFrom<String> for Span {
-    type Error = SpanError;
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
 
-    fn try_from(text: String) -> Result<Self, SpanError> {
-        text.parse()
+        impl de::Visitor<'_> for Visitor {
+            type Value = Span;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a length of time with its unit, such as \"30s\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Visitor)
     }
 }
 
@@ -411,5 +522,82 @@ impl fmt::Display for Span {
         let whole = UNITS.iter().find(|(_, unit)| millis.is_multiple_of(*unit) && millis > 0);
         let (name, unit) = whole.unwrap_or(&("ms", 1));
         write!(f, "{}{name}", millis / unit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_scenarios_are_sound() {
+        for (name, text) in BUILT_IN {
+            let scenario = Scenario::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(scenario.name, *name);
+            assert_eq!(scenario.nodes, 200, "{name}");
+            let written = toml::to_string(&scenario).unwrap();
+            assert_eq!(Scenario::parse(&written).unwrap(), scenario, "{written}");
+            let json = serde_json::to_string(&scenario).unwrap();
+            assert_eq!(serde_json::from_str::<Scenario>(&json).unwrap(), scenario);
+        }
+    }
+
+    /// What is said of a scenario of five nodes with these lines in it.
+    #[track_caller]
+    fn said(lines: &str) -> String {
+        let text = format!("name = 'x'\nabout = 'x'\nnodes = 5\n{lines}");
+        Scenario::parse(&text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn bad_toml_is_told_with_line_and_key() {
+        for (lines, words) in [
+            ("lenght = '1h'", ["line 4", "unknown field `lenght`, expected one of"]),
+            ("length = 3600", ["line 4", "a length of time with its unit, such as \"30s\""]),
+            ("length = '1 hour'", ["length = '1 hour'", "write a number and ms, s, m, h or d"]),
+            ("[network]\nlos = 1", ["line 5", "unknown field `los`"]),
+            ("[[event]]\nat = '1m'\nwhat = 'explode'", ["line 4", "unknown variant `explode`"]),
+            ("[[event]]\nat = '1m'\nwhat = 'lose'", ["line 4", "missing field `part`"]),
+            (
+                "[[event]]\nat = '1m'\nwhat = 'lose'\npart = 0.1\nover = '1s'",
+                ["line 4", "unknown field `over`"],
+            ),
+            ("[", ["line 4", "unquoted keys"]),
+        ] {
+            let said = said(lines);
+            assert!(words.iter().all(|word| said.contains(word)), "{lines}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told_with_what_would() {
+        for (lines, words) in [
+            ("length = '59s'", "`length`: it must be a minute to 31 days"),
+            (
+                "length = '4m'",
+                "`quiet`: it must not be longer than half of the length, which is 2m",
+            ),
+            ("copies = [9, 8]", "`copies`: the least must be 1 or more"),
+            ("[network]\nloss = 1.5", "`network.loss`: it must be from 0 to 1"),
+            ("[network]\nlatency = ['9ms', '1ms']", "`network.latency`: it must be 1ms to 10s"),
+            ("[network]\nup = -1.0", "`network.up`: it must be 0 or more"),
+            ("[people]\npublishing = nan", "`people.publishing`: it must be 0 or more"),
+            ("[people]\npresent = 0.1", "`people.present`: somebody must be there"),
+            ("[people]\nsize = 0", "`people.size`: it must be 1 to 1048576 bytes"),
+            ("[people]\nreceipts = 5", "`people.receipts`: there must be as many other nodes"),
+            ("[others]\nfree_riders = 0.5\nliars = 0.5", "`others`: somebody must store"),
+            ("[expect]\nload = 0.5", "`expect.load`: it must be 1 or more"),
+            ("[[event]]\nat = '1m'\nwhat = 'lose'\npart = 2.0", "`event.part`"),
+            (
+                "[[event]]\nat = '20m'\nwhat = 'cut'\npart = 0.5\nlasts = '6m'",
+                "`event.at`: what happens at 20m must be over before the quiet time at the end, \
+                 which begins at 25m",
+            ),
+        ] {
+            let said = said(lines);
+            assert!(said.contains(words), "{lines}: {said}");
+        }
+        let text = "name = 'two words'\nabout = ''\nnodes = 5";
+        assert!(Scenario::parse(text).unwrap_err().to_string().contains("`name`: it must be one"));
     }
 }

@@ -459,7 +459,7 @@ impl Watch {
         let missed = missed(scenario, &summary);
         let (violations, samples) = (self.violations, self.samples);
         let scenario = scenario.clone();
-        Results { scenario, seed, violations, missed, samples, summary, fingerprint }
+        Results { scenario, seed, rule: None, violations, missed, samples, summary, fingerprint }
     }
 }
 
@@ -539,4 +539,170 @@ fn before(at: Time, length: Duration) -> Time {
 
 fn seconds(at: Time) -> f64 {
     at.since(BEGINNING).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use arcwise_proto::{Location, RingArc};
+
+    use super::*;
+    use crate::scenario::Span;
+
+    /// Four nodes that are on, of which the last is a liar, and an aspect that was published long ago, of which
+    /// two receipts were waited for.
+    struct World {
+        people: People,
+        watch: Watch,
+        aspect: Aspect,
+    }
+
+    const NOW: Time = Time::from_micros(BEGINNING.as_micros() + 600_000_000);
+
+    impl World {
+        fn new() -> Self {
+            let text = "name = \"x\"\nabout = \"y\"\nnodes = 4\nlength = \"15m\"\n";
+            let scenario = Scenario::parse(text).unwrap();
+            let (mut people, world, _) = People::new(&scenario, 1, true);
+            people.nodes.iter_mut().for_each(|it| it.on = true);
+            people.nodes[3].role = Role::Liar;
+            let mut watch = Watch::new(&scenario, &people);
+            watch.know(world.index);
+            let entry = EntryAddress([7; 32]);
+            let aspect = Aspect::new(entry, 1, BEGINNING, &[0; 12]).unwrap();
+            watch.published(BEGINNING, &aspect, 2);
+            Self { people, watch, aspect }
+        }
+
+        fn see(&mut self, node: u32, what: What) {
+            self.watch.see(Seen { at: NOW, node, what }, &self.people);
+        }
+
+        fn stored(&mut self, node: u32) {
+            self.see(node, What::Stored(vec![self.aspect.key()]));
+        }
+
+        fn claims(&mut self, node: u32) {
+            let at = RingArc::around(self.aspect.location(), 1000);
+            self.see(node, What::Claims(at.into(), at.into()));
+        }
+
+        fn acknowledged(&mut self, by: &[u32]) {
+            let index = &self.watch.index;
+            let id = |node: &u32| index.iter().find(|(_, it)| *it == node).map(|(id, _)| *id);
+            let by = by.iter().filter_map(id).collect();
+            self.see(0, What::Acknowledged(vec![self.aspect.key()], by));
+        }
+
+        /// Its disk is gone.
+        fn ends(&mut self, node: u32) {
+            self.people.nodes[node as usize].gone = true;
+            self.people.nodes[node as usize].on = false;
+            self.see(node, What::Dropped(vec![self.aspect.key()]));
+        }
+
+        fn violations(&self) -> usize {
+            self.watch.violations.len()
+        }
+    }
+
+    #[test]
+    fn what_was_acknowledged_may_be_lost_with_all_who_did_and_not_before() {
+        let mut world = World::new();
+        [0, 1, 2].iter().for_each(|node| world.stored(*node));
+        world.acknowledged(&[1, 2]);
+        [0, 1, 2].iter().for_each(|node| world.ends(*node));
+        assert_eq!((world.watch.lost, world.violations()), ((1, 1), 0));
+
+        let mut world = World::new();
+        [0, 1, 2].iter().for_each(|node| world.stored(*node));
+        world.acknowledged(&[1, 2]);
+        world.ends(0);
+        world.ends(1);
+        // Node 2 is there, and has dropped it.
+        world.see(2, What::Dropped(vec![world.aspect.key()]));
+        assert_eq!((world.watch.lost, world.violations()), ((1, 1), 1));
+    }
+
+    #[test]
+    fn the_receipt_of_a_liar_is_none() {
+        let mut world = World::new();
+        [0, 1].iter().for_each(|node| world.stored(*node));
+        world.acknowledged(&[1, 3]);
+        world.ends(0);
+        world.ends(1);
+        assert_eq!((world.watch.lost, world.violations()), ((1, 1), 0));
+    }
+
+    #[test]
+    fn what_is_claimed_must_be_held() {
+        let mut world = World::new();
+        world.claims(1);
+        assert_eq!(world.violations(), 0, "nobody holds it");
+        world.stored(1);
+        world.claims(2);
+        assert_eq!(world.violations(), 1);
+        world.see(2, What::Claims(ArcSet::empty(), ArcSet::empty()));
+        world.stored(2);
+        world.claims(2);
+        world.claims(3);
+        assert_eq!(world.violations(), 1, "a liar is expected to lie");
+    }
+
+    #[test]
+    fn what_exists_must_be_found() {
+        let mut world = World::new();
+        world.stored(1);
+        world.claims(1);
+        let (entry, asked) = (world.aspect.entry(), 3);
+        let began = BEGINNING + Span::secs(800).0;
+        world.see(2, What::Found { entry, began, aspects: vec![world.aspect.key()], asked });
+        assert_eq!((world.watch.asked, world.violations()), ((1, 1, 3), 0));
+        world.see(2, What::Found { entry, began: NOW, aspects: vec![], asked });
+        assert_eq!((world.watch.asked, world.violations()), ((2, 1, 6), 0), "all may be moving");
+        world.see(2, What::Found { entry, began, aspects: vec![], asked });
+        assert_eq!((world.watch.asked, world.violations()), ((3, 1, 9), 1));
+    }
+
+    #[test]
+    fn what_is_lacking_at_the_end_is_told() {
+        let mut world = World::new();
+        world.stored(1);
+        world.claims(1);
+        let key = world.aspect.key();
+        assert_eq!(world.watch.settled(NOW, &world.people), [key]);
+        let census = Census { lacking: 1, examples: vec![(2, key)], ..Census::default() };
+        world.watch.end(NOW, &world.people, census);
+        assert_eq!(world.violations(), 1);
+    }
+
+    #[test]
+    fn copies_are_counted_where_there_are_the_fewest() {
+        let len = RING / SECTORS as u64;
+        let arc =
+            |start: u64, len| ArcSet::from(RingArc::new(Location(start as u32), len).unwrap());
+        let arcs =
+            [ArcSet::full(), arc(len, 2 * len), arc(2 * len, 2 * len - 1), arc(RING - 5, 10)];
+        let copies = copies(arcs.iter());
+        assert_eq!(copies[..5], [1, 2, 3, 1, 1]);
+        assert_eq!(copies[SECTORS - 1], 1);
+        assert_eq!(super::copies([].iter()), [0; SECTORS]);
+    }
+
+    #[test]
+    fn too_few_copies_count_from_when_there_were_enough() {
+        let mut sectors =
+            Sectors { below_since: [None; SECTORS], complete: false, longest: Duration::ZERO };
+        let at = |seconds| NOW + Duration::from_secs(seconds);
+        let (mut few, many) = ([8; SECTORS], [9; SECTORS]);
+        few[3] = 7;
+        sectors.look(at(0), &few, 8, true);
+        sectors.look(at(50), &few, 8, true);
+        assert_eq!(sectors.longest, Duration::ZERO);
+        sectors.look(at(60), &many, 8, true);
+        sectors.look(at(70), &few, 8, true);
+        sectors.look(at(90), &few, 8, true);
+        sectors.look(at(100), &many, 8, true);
+        sectors.look(at(110), &few, 8, true);
+        assert_eq!(sectors.longest, Duration::from_secs(20));
+    }
 }

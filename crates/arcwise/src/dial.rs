@@ -354,8 +354,7 @@ impl Inner {
     /// no other space has.
     pub(crate) fn let_go(&self, id: &NodeId) {
         let Some(peer) = self.peer(id).filter(|peer| peer.dialer) else { return };
-        let now = self.now();
-        let wanted = lock(&self.spaces).iter().any(|space| lock(&space.swarm).wants(now, id));
+        let wanted = lock(&self.spaces).iter().any(|space| lock(&space.swarm).wants(id));
         if !wanted {
             peer.hang_up(Unwanted::Spare);
         }

@@ -164,7 +164,7 @@ async fn look_up(
                         let now = inner.now();
                         let nearer = lock(&space.swarm).candidates(&goal, &records);
                         lookup.answered(now, node, claims, nearer);
-                        let said = records.into_iter().map(|it| (it.node, it.addresses));
+                        let said = records.into_iter().map(|it| (it.node, it.addresses.clone()));
                         addresses.extend(said);
                     }
                     Err(error) => {

@@ -6,8 +6,10 @@ mod files;
 mod join;
 mod node;
 mod peers;
+mod plan;
 mod replay;
 mod serve;
+pub(crate) mod simulate;
 mod space;
 mod status;
 mod store;
@@ -62,6 +64,8 @@ pub(crate) async fn run(command: Command, data: &Path, output: Output) -> anyhow
             true => Ok(Exit::Done),
             false => Ok(Exit::Failed),
         },
+        Command::Plan(args) => plan::plan(args, output).await,
+        Command::Simulate(args) => simulate::simulate(args, output).await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a swarm is told.
 
-use std::{collections::BTreeSet, ops::Deref, time::Duration};
+use std::{collections::BTreeSet, ops::Deref, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -146,7 +146,7 @@ calls! {
     fault(now: val Time, peer: ref NodeId);
     audited(now: val Time, peer: ref NodeId, passed: val Option<bool>);
     heard_of(now: val Time, from: val NodeId, infos: val Vec<PeerInfo>)
-        -> (Vec<PeerRecord>, Option<RecordError>);
+        -> (Vec<Arc<PeerRecord>>, Option<RecordError>);
     next_piece(now: val Time, peer: ref NodeId) -> Next;
     piece_moved(now: val Time, piece: val PieceId);
     piece_ended(now: val Time, piece: val PieceId, complete: val bool);

@@ -2,6 +2,8 @@
 
 use std::{cmp::Reverse, fmt, str::FromStr};
 
+use smallvec::{SmallVec, smallvec};
+
 use super::{ArcError, Location, RING, RingArc};
 
 /// Any part of the ring, as the fewest arcs that cover it. Two sets are equal exactly where they
@@ -9,19 +11,21 @@ use super::{ArcError, Location, RING, RingArc};
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct ArcSet {
     /// Inclusive, ascending, and with a gap between each and the next: the one canonical form.
-    /// A piece that wraps is two spans here.
-    spans: Vec<(u32, u32)>,
+    /// A piece that wraps is two spans here; most sets have no more than that.
+    spans: Spans,
 }
+
+type Spans = SmallVec<[(u32, u32); 2]>;
 
 impl ArcSet {
     /// Nothing.
     pub const fn empty() -> Self {
-        Self { spans: Vec::new() }
+        Self { spans: SmallVec::new_const() }
     }
 
     /// The whole ring.
     pub fn full() -> Self {
-        Self { spans: vec![(0, u32::MAX)] }
+        Self { spans: smallvec![(0, u32::MAX)] }
     }
 
     /// Whether nothing is inside.
@@ -31,7 +35,7 @@ impl ArcSet {
 
     /// Whether everything is inside.
     pub fn is_full(&self) -> bool {
-        self.spans == [(0, u32::MAX)]
+        self.spans[..] == [(0, u32::MAX)]
     }
 
     /// How many locations are inside: 0 to 2^32.
@@ -47,35 +51,68 @@ impl ArcSet {
 
     /// Whether all of `other` is inside.
     pub fn covers(&self, other: &ArcSet) -> bool {
-        self.intersect(other) == *other
+        let mut ours = self.spans.iter().peekable();
+        other.spans.iter().all(|&(first, last)| {
+            while ours.next_if(|(_, end)| *end < first).is_some() {}
+            ours.peek().is_some_and(|(start, end)| *start <= first && last <= *end)
+        })
+    }
+
+    /// Whether something is in both.
+    pub fn overlaps(&self, other: &ArcSet) -> bool {
+        self.common(other).next().is_some()
     }
 
     /// What is in either.
     pub fn union(&self, other: &ArcSet) -> ArcSet {
-        self.spans.iter().chain(&other.spans).copied().collect()
+        let (mut a, mut b) = (self.spans.iter().peekable(), other.spans.iter().peekable());
+        let mut union = ArcSet::empty();
+        loop {
+            let next = match (a.peek(), b.peek()) {
+                (Some(first), Some(second)) if first.0 <= second.0 => a.next(),
+                (Some(_), None) => a.next(),
+                _ => b.next(),
+            };
+            let Some(next) = next else { return union };
+            union.append(*next);
+        }
     }
 
     /// What is in both.
     pub fn intersect(&self, other: &ArcSet) -> ArcSet {
+        ArcSet { spans: self.common(other).collect() }
+    }
+
+    /// The spans of what is in both.
+    fn common(&self, other: &ArcSet) -> impl Iterator<Item = (u32, u32)> {
         let (mut a, mut b) = (self.spans.iter().peekable(), other.spans.iter().peekable());
-        let mut spans = Vec::new();
-        while let (Some(&&(a0, a1)), Some(&&(b0, b1))) = (a.peek(), b.peek()) {
-            let (first, last) = (a0.max(b0), a1.min(b1));
-            if first <= last {
-                spans.push((first, last));
+        std::iter::from_fn(move || {
+            loop {
+                let (&&(a0, a1), &&(b0, b1)) = (a.peek()?, b.peek()?);
+                if a1 < b1 {
+                    a.next()
+                } else {
+                    b.next()
+                };
+                let (first, last) = (a0.max(b0), a1.min(b1));
+                if first <= last {
+                    return Some((first, last));
+                }
             }
-            if a1 < b1 {
-                a.next()
-            } else {
-                b.next()
-            };
+        })
+    }
+
+    /// Adds a span that begins no sooner than the last one.
+    fn append(&mut self, (first, last): (u32, u32)) {
+        match self.spans.last_mut() {
+            Some(open) if first <= open.1.saturating_add(1) => open.1 = open.1.max(last),
+            _ => self.spans.push((first, last)),
         }
-        ArcSet { spans }
     }
 
     /// What is outside.
     pub fn complement(&self) -> ArcSet {
-        let mut spans = Vec::new();
+        let mut spans = Spans::new();
         let mut from = Some(0);
         for &(first, last) in &self.spans {
             if let Some(from) = from
@@ -108,6 +145,9 @@ impl ArcSet {
 
     /// Its `n` longest arcs; all of it, where it has no more than that.
     pub fn longest(&self, n: usize) -> ArcSet {
+        if self.spans.len() <= n {
+            return self.clone();
+        }
         let mut arcs = self.arcs();
         arcs.sort_by_key(|arc| (Reverse(arc.len()), arc.start()));
         arcs.truncate(n);
@@ -147,16 +187,11 @@ impl FromIterator<RingArc> for ArcSet {
 /// From inclusive spans in any order.
 impl FromIterator<(u32, u32)> for ArcSet {
     fn from_iter<I: IntoIterator<Item = (u32, u32)>>(spans: I) -> Self {
-        let mut given: Vec<_> = spans.into_iter().collect();
+        let mut given: SmallVec<[(u32, u32); 8]> = spans.into_iter().collect();
         given.sort_unstable();
-        let mut spans: Vec<(u32, u32)> = Vec::with_capacity(given.len());
-        for (first, last) in given {
-            match spans.last_mut() {
-                Some(open) if first <= open.1.saturating_add(1) => open.1 = open.1.max(last),
-                _ => spans.push((first, last)),
-            }
-        }
-        ArcSet { spans }
+        let mut set = ArcSet::empty();
+        given.into_iter().for_each(|span| set.append(span));
+        set
     }
 }
 

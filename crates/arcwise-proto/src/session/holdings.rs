@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     aspect::AspectKey,
-    reconcile::{Items, Parts, Sectors, fingerprint::Check},
+    reconcile::{
+        Items, Parts, Sectors,
+        fingerprint::{Check, Fingerprint},
+    },
     ring::ArcSet,
     time::Time,
 };
@@ -89,8 +92,30 @@ impl<I: Items> Snapshot<I> {
     /// # Errors
     /// Where the store cannot be read.
     pub fn digest(&self, arcs: &ArcSet, nonce: &[u8]) -> Result<Digest, I::Error> {
+        Ok(self.gist(arcs)?.digest(nonce))
+    }
+
+    /// What digests of the items in `arcs` are made from: to be kept where there will be more of them.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn gist(&self, arcs: &ArcSet) -> Result<Gist, I::Error> {
         let sums = self.sectors.sum_over(arcs, Parts::FINGERPRINT, &self.items)?;
-        Ok(Digest { count: sums.count, check: sums.fingerprint.check(nonce) })
+        Ok(Gist { count: sums.count, fingerprint: sums.fingerprint })
+    }
+}
+
+/// See [`Snapshot::gist`].
+#[derive(Clone, Debug)]
+pub struct Gist {
+    count: u64,
+    fingerprint: Fingerprint,
+}
+
+impl Gist {
+    /// The digest under `nonce`.
+    pub fn digest(&self, nonce: &[u8]) -> Digest {
+        Digest { count: self.count, check: self.fingerprint.check(nonce) }
     }
 }
 

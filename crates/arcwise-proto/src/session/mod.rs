@@ -28,4 +28,4 @@ pub use control::{
 };
 pub use fault::{BUSY, Fault, SessionError};
 pub use gossip::{Constraints, Flow, Input, Output, Report, Role, Session, Terms, yields};
-pub use holdings::{Digest, Filter, Holdings, Position, Snapshot};
+pub use holdings::{Digest, Filter, Gist, Holdings, Position, Snapshot};

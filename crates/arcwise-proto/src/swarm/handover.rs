@@ -139,6 +139,15 @@ impl HandOver {
         taker.giving.clone()
     }
 
+    /// When there may be something again to give or to drop, where nothing happens before.
+    pub fn wake_at(&self, now: Time) -> Option<Time> {
+        let due = self.takers.values().flat_map(|taker| {
+            let counts = taker.receipts.iter().map(|it| it.at + GRACE);
+            counts.chain(taker.news_from.filter(|_| taker.giving.is_none()))
+        });
+        due.filter(|at| *at > now).min()
+    }
+
     /// A session over these arcs has completed: the peer holds, durably, everything that we held there
     /// when our local sequence number was `since`, that of the newest aspect in what was compared. Only
     /// what [`HandOver::next`] gave counts, and the peer has claimed or filled since then.

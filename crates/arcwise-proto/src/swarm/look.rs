@@ -5,12 +5,12 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     ASK_AGAIN, AUDIT, Action, CONTACT, Coverage, Density, Known, LEAST_PEERS, LOOK, Neighbour,
-    Overview, PeerRecord, Quality, Swarm, Total, WaitId, is_alien,
+    Overview, PEERS_A_LOOK, PeerRecord, Quality, Swarm, Total, WaitId, is_alien,
 };
 use crate::{
     id::NodeId,
     limits::{MAX_ARCS, MAX_PEERS},
-    ring::{ArcSet, Location, RingArc},
+    ring::{ArcSet, Location, RING, RingArc},
     session::PeerSpace,
     time::Time,
     wire::PeerInfo,
@@ -40,11 +40,13 @@ const REACH: usize = 16;
 /// than a restart or a change of networks takes.
 const GONE: u32 = 5;
 
-/// Of so many peers, all are remembered wherever they are; of more, only those near.
+/// Of so many peers, all are remembered wherever they are; of more, only those near. Where only these are,
+/// and there seem to be less than half as many in all, all are remembered again.
 const FEW: usize = 512;
 
-/// Peers whose location is so near that of another one are told of to that one.
-const NEAR: u64 = 1 << 28;
+/// Near are, whatever this node holds, so many times as many peers as there are to be copies: those whose arcs
+/// decide about its own.
+const NEAREST: usize = 4;
 
 impl Swarm {
     /// Looks at everything that is not decided at the moment when something happens.
@@ -59,13 +61,23 @@ impl Swarm {
             self.dialing.remove(&peer);
             self.table.failed(now, &peer);
         }
-        self.know();
+        if self.table.changes() != self.judged.1 {
+            self.judge_soon();
+        }
         self.sign(now);
-        self.size(now);
-        self.hand_out(now);
-        self.connect(now);
-        self.tell(now);
-        self.audit(now);
+        if self.due.judge <= now {
+            self.judge(now);
+        }
+        if self.due.hand_out <= now {
+            self.hand_out(now);
+        }
+        self.dial(now);
+        if self.table.stirred() || self.due.tell <= now {
+            self.tell(now);
+        }
+        if self.due.audit <= now {
+            self.audit(now);
+        }
         let again: Vec<WaitId> = self
             .waits
             .iter_mut()
@@ -77,23 +89,50 @@ impl Swarm {
             .collect();
         again.into_iter().for_each(|wait| self.ask_for_receipts(wait, None));
         let waits = self.waits.values().map(|(.., at)| *at);
-        self.look_at = waits.chain(self.sign_at).chain([self.look_at]).min().unwrap_or(now);
+        let away = self.table.away_at(self.settings.patience);
+        let due = &self.due;
+        let dues = [self.look_at, due.judge, due.hand_out, due.tell, due.audit];
+        let dues = waits.chain(self.sign_at).chain(away).chain(dues);
+        self.look_at = dues.chain(self.dialing.values().copied()).min().unwrap_or(now);
+    }
+
+    /// Looks at all that depends on who is known.
+    fn judge(&mut self, now: Time) {
+        self.due.judge = now + LOOK.1;
+        self.judged.0 = now;
+        self.know();
+        self.size(now);
+        self.connect(now);
+        // Who is trusted may have changed.
+        self.due.hand_out = now;
+        self.judged.1 = self.table.changes();
     }
 
     /// Keeps in mind whom to remember, and for which locations somebody can be named.
     fn know(&mut self) {
-        let known = self.table.iter().count();
-        let own = self.own_arcs();
-        let near = match known < FEW {
-            true => ArcSet::full(),
-            false => widened(&own, self.location, 4),
-        };
-        self.table.set_query(self.looked, &near);
-        let now = self.looked;
-        let claims = self.table.iter().filter(|it| it.quality.trusted(now));
+        let (now, near) = (self.looked, self.near());
+        self.table.set_query(now, &near);
+        let claims = self.table.each().filter(|it| it.quality.trusted(now));
         let claims = claims.filter(|it| !self.is_gone(now, &it.quality));
-        let query: ArcSet = claims.flat_map(|it| it.record.store.arcs()).collect();
+        let spans = claims.flat_map(|it| it.record.store.spans());
+        let query: ArcSet = spans.map(|(first, last)| (first.0, last.0)).collect();
         self.query = query.union(&self.local.store).longest(MAX_ARCS);
+    }
+
+    /// Of which part of the ring all are to be remembered.
+    fn near(&self) -> ArcSet {
+        let narrow = !self.table.query().is_full();
+        if !narrow && self.table.len() < FEW {
+            return ArcSet::full();
+        }
+        let n = NEAREST * self.settings.copies.target() as usize;
+        let around = self.table.nearest_arc(n.min(FEW / 2));
+        // How many there are in all follows from these, once others are forgotten.
+        let all = (n.min(FEW / 2) as u64 * RING) / around.len().max(1);
+        if narrow && self.table.len() < FEW && all < FEW as u64 / 2 {
+            return ArcSet::full();
+        }
+        widened(&self.own_arcs(), self.location, 4).union(&around.into())
     }
 
     /// Makes a new record, where one is due.
@@ -118,6 +157,8 @@ impl Swarm {
         };
         let signed = record.sign(&self.key, &self.space);
         self.own = Some((record, signed));
+        self.links.values_mut().for_each(|link| link.told = false);
+        self.due.tell = now;
     }
 
     /// Finds out which part of the ring to hold.
@@ -128,20 +169,27 @@ impl Swarm {
         let is_newcomer = self.local.store.is_empty() && self.local.target.is_empty();
         if is_newcomer {
             let Some((met, informed)) = self.acquainted else { return };
-            let few = self.table.iter().count() < MAX_PEERS;
+            let few = self.table.len() < MAX_PEERS;
             if !(informed && few) && now < met + SETTLING {
-                self.look_at = self.look_at.min(met + SETTLING);
+                self.due.judge = self.due.judge.min(met + SETTLING);
                 return;
             }
         }
-        let mut neighbours = self.neighbours(now, |quality| self.is_gone(now, quality));
-        let away = |it: Duration| it >= self.settings.patience;
-        let here = self.neighbours(now, |quality| quality.absent(now).is_some_and(away));
-        let coverage = Coverage::of(here.iter().map(|it| (&it.arcs, it.weight)));
-        let near = widened(&self.own_arcs(), self.location, 2);
-        let least = f64::from(self.settings.copies.min());
-        if coverage.over(&near).is_some_and(|level| level.min < least) {
-            neighbours = here;
+        let mut neighbours = Vec::with_capacity(self.table.len());
+        // Those who are away, and could come back.
+        let mut away = Vec::new();
+        for known in self.table.each() {
+            let neighbour = self.neighbour(now, known);
+            let absent = known.quality.absent(now);
+            if neighbour.weight > 0.0 && absent.is_some_and(|it| it >= self.settings.patience) {
+                away.push(neighbours.len());
+            }
+            neighbours.push(neighbour);
+        }
+        if !away.is_empty() && self.is_short(&neighbours, &away) {
+            for i in away {
+                neighbours.get_mut(i).into_iter().for_each(|it| it.weight = 0.0);
+            }
         }
         let max_len = self.room();
         let Some(sizing) = &mut self.sizing else { return };
@@ -152,8 +200,18 @@ impl Swarm {
             self.actions.push_back(Action::Aim(target));
         }
         if let Some(at) = sizing.next_look() {
-            self.look_at = self.look_at.min(at.max(now + LOOK.0));
+            self.due.judge = self.due.judge.min(at.max(now + LOOK.0));
         }
+    }
+
+    /// Whether there are too few copies near this node without some of these.
+    fn is_short(&self, neighbours: &[Neighbour], without: &[usize]) -> bool {
+        let near = widened(&self.own_arcs(), self.location, 2);
+        let here = neighbours.iter().enumerate().filter(|(i, it)| {
+            it.weight > 0.0 && it.arcs.overlaps(&near) && without.binary_search(i).is_err()
+        });
+        let level = Coverage::of(here.map(|(_, it)| (&it.arcs, it.weight))).over(&near);
+        level.is_some_and(|level| level.min < f64::from(self.settings.copies.min()))
     }
 
     /// Whether a peer was away for so long that others should take its place, even where there are enough
@@ -162,19 +220,18 @@ impl Swarm {
         quality.presumed_gone(now, self.settings.patience * GONE)
     }
 
-    /// Who holds or fills what, as far as is known; those who are `gone` do not count.
-    fn neighbours(&self, now: Time, gone: impl Fn(&Quality) -> bool) -> Vec<Neighbour> {
-        let neighbour = |known: &Known| {
-            let node = known.record.node;
-            let arcs = match self.links.get(&node) {
-                Some(link) => link.takes(),
-                None => known.record.store.union(&known.record.target),
-            };
-            let gone = gone(&known.quality);
-            let weight = if gone { 0.0 } else { known.quality.copy(now) };
-            Neighbour { node, location: known.location, arcs, weight }
+    /// What a peer holds or fills, as far as is known; who is gone does not count.
+    fn neighbour(&self, now: Time, known: &Known) -> Neighbour {
+        let (node, record) = (known.record.node, &known.record);
+        let link = if known.is_connected() { self.links.get(&node) } else { None };
+        let arcs = match link {
+            Some(link) => link.takes(),
+            None if record.store == record.target => record.store.clone(),
+            None => record.store.union(&record.target),
         };
-        self.table.iter().map(neighbour).collect()
+        let gone = self.is_gone(now, &known.quality);
+        let weight = if gone { 0.0 } else { known.quality.copy(now) };
+        Neighbour { node, location: known.location, arcs, weight }
     }
 
     /// The most locations there is room for.
@@ -189,6 +246,7 @@ impl Swarm {
 
     /// Gives away what is held outside, and drops what enough others have.
     fn hand_out(&mut self, now: Time) {
+        self.due.hand_out = now + LOOK.1;
         if self.outside.is_empty() {
             return;
         }
@@ -204,9 +262,11 @@ impl Swarm {
             let (arcs, until) = (droppable.arcs, droppable.until);
             self.actions.push_back(Action::Drop { arcs, until });
         }
+        let next = self.hand_over.wake_at(now);
+        self.due.hand_out = next.map_or(self.due.hand_out, |at| at.min(self.due.hand_out));
     }
 
-    /// Connects to whom it needs, and lets go of whom it does not.
+    /// Finds out whom it needs to be connected to, and lets go of whom it does not.
     fn connect(&mut self, now: Time) {
         let wanted = self.table.wanted(now, &self.own_arcs());
         let mut dial = wanted.dial;
@@ -221,33 +281,38 @@ impl Swarm {
                     contact.wait = (contact.wait * 2).min(CONTACT.1);
                     dial.insert(0, *peer);
                 }
-                self.look_at = self.look_at.min(contact.next);
+                self.due.judge = self.due.judge.min(contact.next);
             }
         }
         dial.extend(self.lacking_takers(now));
         dial.extend(self.table.doubtful(now));
-        for peer in dial {
-            if self.dialing.len() >= MAX_DIALING {
-                break;
+        dial.reverse();
+        self.dial = dial;
+        for peer in &wanted.spare {
+            if self.links.get(peer).is_some_and(|link| link.dialed) {
+                self.actions.push_back(Action::Close(*peer));
             }
+        }
+        self.spare = wanted.spare;
+        // Who has failed is tried again when its time has come.
+        if let Some(at) = self.table.back_at(now) {
+            let wait = LOOK.0 * (1 + (self.table.len() / PEERS_A_LOOK) as u32);
+            self.due.judge = self.due.judge.min(at.max(now + wait));
+        }
+    }
+
+    /// Connects to whom it needs, few at a time.
+    fn dial(&mut self, now: Time) {
+        while self.dialing.len() < MAX_DIALING
+            && let Some(peer) = self.dial.pop()
+        {
             if peer != self.us
                 && !self.links.contains_key(&peer)
-                && self.dialing.insert(peer, now + DIALING).is_none()
+                && !self.dialing.contains_key(&peer)
             {
+                self.dialing.insert(peer, now + DIALING);
                 self.actions.push_back(Action::Dial(peer));
             }
-        }
-        for peer in wanted.spare {
-            if self.links.get(&peer).is_some_and(|link| link.dialed) {
-                self.actions.push_back(Action::Close(peer));
-            }
-        }
-        if !self.dialing.is_empty() {
-            self.look_at = self.look_at.min(now + Duration::from_secs(1));
-        }
-        // Who has failed is tried again when its time has come.
-        if self.table.iter().any(|known| !known.is_connected()) {
-            self.look_at = self.look_at.min(now + Duration::from_secs(1));
         }
     }
 
@@ -281,29 +346,33 @@ impl Swarm {
 
     /// Tells peers what is news to them.
     fn tell(&mut self, now: Time) {
-        let Some((own, signed)) = &self.own else { return };
-        for (peer, link) in &mut self.links {
+        self.due.tell = now + LOOK.1;
+        let Some((_, signed)) = &self.own else { return };
+        let behind = self.links.iter().filter(|(_, link)| !link.told).map(|(peer, _)| *peer);
+        let mut peers: Vec<NodeId> = behind.chain(self.table.to_be_told().copied()).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        for peer in peers {
+            let Some(link) = self.links.get_mut(&peer) else { continue };
             if link.news_at > now {
-                self.look_at = self.look_at.min(link.news_at);
+                self.due.tell = self.due.tell.min(link.news_at);
                 continue;
             }
             let mut infos = Vec::new();
-            if link.told < own.sequence {
-                link.told = own.sequence;
+            if !std::mem::replace(&mut link.told, true) {
                 infos.push(PeerInfo { record: signed.clone(), observed: None, away: false });
             }
-            let near = RingArc::around(Location::of_node(&self.space, peer), NEAR);
-            let interest = link.theirs.store.union(&link.theirs.target).union(&near.into());
-            infos.extend(self.table.news(now, peer, &interest, MAX_PEERS - infos.len()));
+            infos.extend(self.table.news(now, &peer, MAX_PEERS - infos.len()));
             if !infos.is_empty() {
                 link.news_at = now + NEWS;
-                self.look_at = self.look_at.min(link.news_at);
-                self.actions.push_back(Action::Tell(*peer, infos));
+                self.due.tell = self.due.tell.min(link.news_at);
+                self.actions.push_back(Action::Tell(peer, infos));
             }
         }
     }
 
     fn audit(&mut self, now: Time) {
+        self.due.audit = now + AUDIT.1;
         for (peer, link) in &mut self.links {
             if link.audit_at <= now {
                 link.audit_at = now + self.random.around(AUDIT.1);
@@ -311,6 +380,7 @@ impl Swarm {
                     self.actions.push_back(Action::Audit(*peer));
                 }
             }
+            self.due.audit = self.due.audit.min(link.audit_at);
         }
     }
 
@@ -343,7 +413,7 @@ impl Swarm {
             let record = &known.record;
             Density { count: record.count, bytes: record.bytes, len: record.store.len() }
         };
-        let others: Vec<Density> = self.table.iter().map(density).collect();
+        let others: Vec<Density> = self.table.each().map(density).collect();
         Total::estimate(Density { count, bytes, len }, &others)
     }
 
@@ -361,7 +431,7 @@ impl Swarm {
         let verified = verified.fold(ArcSet::empty(), |all, (_, arcs)| all.union(arcs));
         let reachable = self.table.iter().filter(|it| it.quality.absent(now).is_none());
         Overview {
-            known: self.table.iter().count(),
+            known: self.table.len(),
             reachable: reachable.count(),
             copies: coverage.over(&own),
             total: self.total(),
@@ -377,4 +447,106 @@ impl Swarm {
 fn widened(arcs: &ArcSet, location: Location, times: u64) -> ArcSet {
     let around = RingArc::around(location, arcs.len().saturating_mul(times));
     arcs.union(&around.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        aspect::AuthorKey,
+        id::SpaceId,
+        swarm::{Copies, Settings},
+    };
+
+    const SPACE: SpaceId = SpaceId([7; 32]);
+
+    fn at(millis: u64) -> Time {
+        Time::from_micros(1_000_000_000 + millis * 1000)
+    }
+
+    fn key(n: u32) -> AuthorKey {
+        AuthorKey::from_bytes(&std::array::from_fn(|i| n.to_le_bytes().get(i).map_or(1, |it| *it)))
+    }
+
+    /// A space of so many nodes, each of which holds its share, and one that begins.
+    fn space(nodes: u32) -> (Swarm, Vec<PeerInfo>) {
+        let share = (RING / u64::from(nodes)) * 20;
+        let record = |n| {
+            let node = NodeId(key(n).author());
+            let arcs: ArcSet = RingArc::around(Location::of_node(&SPACE, &node), share).into();
+            let (expires, store) = (at(0) + RECORD.0, arcs.clone());
+            let (target, addresses) = (arcs, Vec::new());
+            let record = PeerRecord {
+                node,
+                sequence: 1,
+                expires,
+                addresses,
+                store,
+                target,
+                count: 9,
+                bytes: 9,
+            };
+            PeerInfo { record: record.sign(&key(n), &SPACE), observed: None, away: false }
+        };
+        let settings = Settings {
+            copies: Copies::default(),
+            fixed: None,
+            quota: None,
+            idle: Duration::from_secs(300),
+            patience: Duration::from_secs(120),
+            push: true,
+            pull: true,
+            seed: 1,
+        };
+        let mut swarm = Swarm::new(at(0), key(0), SPACE, settings);
+        swarm.set_local(at(0), swarm.local.clone());
+        (swarm, (1..nodes).map(record).collect())
+    }
+
+    /// Each node says who it is, one after the other and again and again; how many are known after each look.
+    fn learn(swarm: &mut Swarm, infos: &[PeerInfo], times: usize) -> Vec<usize> {
+        let mut known = Vec::new();
+        for (n, info) in infos.iter().cycle().take(times * infos.len()).enumerate() {
+            let now = at(n as u64 * 100);
+            let from = info.record.read().unwrap().node;
+            assert_eq!(swarm.heard_of(now, from, vec![info.clone()]).1, None);
+            swarm.look(now);
+            known.push(swarm.table.len());
+        }
+        known
+    }
+
+    #[test]
+    fn who_was_kept_is_known_again() {
+        let (mut swarm, infos) = space(300);
+        infos.iter().for_each(|info| swarm.restore(at(0), info.record.clone()));
+        assert_eq!(swarm.table.len(), 299);
+        swarm.look(at(0));
+        assert_eq!(swarm.table.len(), 299);
+    }
+
+    #[test]
+    fn of_many_those_near_are_known_and_that_does_not_swing() {
+        let (mut swarm, infos) = space(1500);
+        let known = learn(&mut swarm, &infos, 3);
+        assert!(known.iter().all(|known| *known < FEW + 32), "{:?}", known.iter().max());
+        let later = &known[infos.len()..];
+        let (least, most) = (later.iter().min().unwrap(), later.iter().max().unwrap());
+        assert!(*least > 80 && most - least < 32, "{least} to {most}");
+        // Even where nothing is held yet, those nearest are known.
+        let mut distances: Vec<(u32, NodeId)> = Vec::new();
+        for info in &infos {
+            let node = info.record.read().unwrap().node;
+            let ahead = Location::of_node(&SPACE, &node).0.wrapping_sub(swarm.location.0);
+            distances.push((ahead.min(ahead.wrapping_neg()), node));
+        }
+        distances.sort_unstable();
+        assert!(distances[..80].iter().all(|(_, node)| swarm.table.get(node).is_some()));
+    }
+
+    #[test]
+    fn of_few_all_are_known() {
+        let (mut swarm, infos) = space(400);
+        assert_eq!(learn(&mut swarm, &infos, 1).last(), Some(&399));
+    }
 }

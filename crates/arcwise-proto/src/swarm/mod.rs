@@ -26,6 +26,7 @@ mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -64,6 +65,13 @@ use crate::{
 /// It looks around so often while something is to be done, and so often while nothing seems to be.
 /// Guesses: below what a person notices, and little work.
 const LOOK: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// Of so many peers, all are judged in each look while something is to be done; of more, in each second one, and
+/// so on. A guess: a microsecond of work a second for each ten of them.
+const PEERS_A_LOOK: usize = 32;
+
+/// Peers whose location is so near that of another one are told of to that one.
+const NEAR: u64 = 1 << 28;
 
 /// Where only what is held has changed, and not what is aimed at, a new record waits so long. A guess:
 /// while something is being filled it changes all the time.
@@ -214,8 +222,8 @@ pub enum Action {
 struct Link {
     theirs: PeerSpace,
     dialed: bool,
-    /// The sequence of the own record that it was sent.
-    told: u64,
+    /// Whether it has the own record.
+    told: bool,
     news_at: Time,
     audit_at: Time,
     /// Both held the same there, when that was last looked at.
@@ -231,6 +239,12 @@ impl Link {
         }
     }
 
+    /// Whether it holds or fills a location.
+    fn takes_at(&self, location: Location) -> bool {
+        let theirs = &self.theirs;
+        theirs.store.contains(location) || !theirs.full && theirs.target.contains(location)
+    }
+
     /// Whether what is new there may be pushed to it.
     fn has_room_for(&self, location: Location) -> bool {
         let theirs = &self.theirs;
@@ -243,6 +257,16 @@ impl Link {
 struct Contact {
     next: Time,
     wait: Duration,
+}
+
+/// When the parts of looking around are due, where nothing happens before.
+#[derive(Debug)]
+struct Dues {
+    /// What depends on all who are known.
+    judge: Time,
+    hand_out: Time,
+    tell: Time,
+    audit: Time,
 }
 
 /// How a space stands, as far as this node knows.
@@ -301,6 +325,12 @@ pub struct Swarm {
     actions: VecDeque<Action>,
     look_at: Time,
     looked: Time,
+    due: Dues,
+    /// When those who are known were judged, and [`Table::changes`] then.
+    judged: (Time, u64),
+    /// Whom to dial, as was found then, the first last; and without whom it goes as well.
+    dial: Vec<NodeId>,
+    spare: Vec<NodeId>,
 }
 
 impl Swarm {
@@ -327,6 +357,9 @@ impl Swarm {
             bytes: 0,
             full: false,
         };
+        let mut table = Table::new(us, space);
+        // Until more are known than can be remembered everywhere.
+        table.set_query(now, &ArcSet::full());
         Self {
             us,
             key,
@@ -338,7 +371,7 @@ impl Swarm {
             own: None,
             sequence: 0,
             sign_at: None,
-            table: Table::new(us, space),
+            table,
             links: BTreeMap::new(),
             contacts: BTreeMap::new(),
             dialing: BTreeMap::new(),
@@ -358,6 +391,10 @@ impl Swarm {
             actions: VecDeque::new(),
             look_at: now,
             looked: Time::ZERO,
+            due: Dues { judge: now, hand_out: now, tell: now, audit: now },
+            judged: (Time::ZERO, 0),
+            dial: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -366,6 +403,14 @@ impl Swarm {
     /// What this node holds and fills, when it begins and whenever that changes.
     pub fn set_local(&mut self, now: Time, local: LocalSpace) {
         let (store, target) = (local.store != self.local.store, local.target != self.local.target);
+        if target || self.sizing.is_none() {
+            self.due.judge = now;
+        } else if store || local.full != self.local.full {
+            self.judge_soon();
+        } else {
+            self.local = local;
+            return;
+        }
         if store || target || self.own.is_none() {
             let wait = if target { Duration::ZERO } else { RECORD_WAITS };
             self.sign_by(now + wait);
@@ -381,6 +426,7 @@ impl Swarm {
             let patience = self.settings.patience;
             self.sizing = Some(Sizing::new(self.us, self.location, target, patience, seed));
         }
+        self.schedule.refill();
         self.look_soon(now);
     }
 
@@ -398,6 +444,8 @@ impl Swarm {
     pub fn set_outside(&mut self, now: Time, outside: ArcSet) {
         self.outside = outside.difference(&self.own_arcs());
         self.hand_over.held(self.outside.clone());
+        self.due.hand_out = now;
+        self.judge_soon();
         self.look_soon(now);
     }
 
@@ -434,6 +482,7 @@ impl Swarm {
     pub fn contact(&mut self, now: Time, peer: NodeId) {
         if self.contacts.len() < MAX_CONTACTS || self.contacts.contains_key(&peer) {
             self.contacts.insert(peer, Contact { next: now, wait: CONTACT.0 });
+            self.due.judge = now;
             self.look_soon(now);
         }
     }
@@ -468,6 +517,8 @@ impl Swarm {
             let locations = keys.iter().map(|key| key.location);
             let outside = locations.filter(|location| !own.contains(*location));
             self.hand_over.stored_outside(now, sequence, outside);
+            self.due.hand_out = now;
+            self.judge_soon();
             self.look_soon(now);
         }
         let links = &self.links;
@@ -489,10 +540,7 @@ impl Swarm {
         for (to, keys) in self.receipts.stored(keys) {
             self.actions.push_back(Action::Receipt { to, keys });
         }
-        self.changed_where(now, |link| {
-            let takes = link.takes();
-            keys.iter().any(|key| takes.contains(key.location))
-        });
+        self.changed_where(now, |link| keys.iter().any(|key| link.takes_at(key.location)));
     }
 
     /// Something was removed.
@@ -521,8 +569,11 @@ impl Swarm {
             self.actions.push_back(Action::Find(peer, self.location));
         }
         let audit_at = now + self.random.around(AUDIT.0);
-        let link = Link { theirs, dialed, told: 0, news_at: now, audit_at, same: None };
+        self.table.told(&peer, &self.interest(&peer, &theirs));
+        let link = Link { theirs, dialed, told: false, news_at: now, audit_at, same: None };
         self.links.insert(peer, link);
+        self.due.audit = self.due.audit.min(audit_at);
+        (self.due.hand_out, self.due.tell) = (now, now);
         self.acquainted.get_or_insert((now, false));
         self.push_unsent(&peer);
         self.guard(peer);
@@ -533,11 +584,27 @@ impl Swarm {
 
     /// The peer holds or fills something else now.
     pub fn told(&mut self, now: Time, peer: &NodeId, theirs: PeerSpace) {
-        let Some(link) = self.links.get_mut(peer) else { return };
-        link.theirs = theirs;
         self.schedule.told(peer);
+        let interest = self.interest(peer, &theirs);
+        let Some(link) = self.links.get_mut(peer) else { return };
+        let before = std::mem::replace(&mut link.theirs, theirs);
+        let now_takes = &link.theirs;
+        if (&before.store, &before.target, before.full)
+            == (&now_takes.store, &now_takes.target, now_takes.full)
+        {
+            return;
+        }
+        self.table.told(peer, &interest);
         self.push_unsent(peer);
+        self.due.hand_out = now;
+        self.judge_soon();
         self.look_soon(now);
+    }
+
+    /// Of whom a peer is told first: who is near it, and who holds or fills what it does.
+    fn interest(&self, peer: &NodeId, theirs: &PeerSpace) -> ArcSet {
+        let near = RingArc::around(Location::of_node(&self.space, peer), NEAR);
+        theirs.store.union(&theirs.target).union(&near.into())
     }
 
     /// Pushes to the peer what this node authored and too few took.
@@ -566,6 +633,8 @@ impl Swarm {
         self.hand_over.gone(peer);
         self.fill.gone(peer);
         self.turns.gone(peer);
+        self.schedule.refill();
+        self.due.hand_out = now;
         self.look_soon(now);
     }
 
@@ -578,10 +647,9 @@ impl Swarm {
     }
 
     /// Whether a connection with this peer is of use.
-    pub fn wants(&self, now: Time, peer: &NodeId) -> bool {
+    pub fn wants(&self, peer: &NodeId) -> bool {
         self.links.contains_key(peer)
-            && (self.links.len() <= LEAST_PEERS
-                || !self.table.wanted(now, &self.own_arcs()).spare.contains(peer))
+            && (self.links.len() <= LEAST_PEERS || !self.spare.contains(peer))
     }
 
     /// What was measured of the way to a peer.
@@ -611,8 +679,10 @@ impl Swarm {
         quality.audited(now, passed);
         if !passed {
             self.schedule.heard(now, peer, false);
+            self.due.hand_out = now;
+            self.judge_soon();
+            self.look_soon(now);
         }
-        self.look_soon(now);
     }
 
     // ---- Who there is
@@ -624,8 +694,9 @@ impl Swarm {
         now: Time,
         from: NodeId,
         infos: Vec<PeerInfo>,
-    ) -> (Vec<PeerRecord>, Option<RecordError>) {
-        let (mut records, mut fault) = (Vec::new(), None);
+    ) -> (Vec<Arc<PeerRecord>>, Option<RecordError>) {
+        let (mut records, mut fault) = (Vec::with_capacity(infos.len().min(MAX_PEERS)), None);
+        let (before, mut news) = (self.table.changes(), false);
         for info in infos.into_iter().take(MAX_PEERS) {
             let signed = info.record.clone();
             match self.table.learn(now, from, info) {
@@ -634,7 +705,7 @@ impl Swarm {
                     continue;
                 }
                 Ok(Learnt::Limited) => continue,
-                Ok(_) => {}
+                Ok(learnt) => news |= learnt != Learnt::Known,
             }
             let Ok(record) = signed.read() else { continue };
             if self.table.is_blocked(&record.node) {
@@ -654,10 +725,15 @@ impl Swarm {
                 None => records.extend(signed.verify(&self.space)),
             }
         }
-        if self.links.contains_key(&from) {
-            self.acquainted.get_or_insert((now, true)).1 = true;
+        if self.links.contains_key(&from)
+            && !std::mem::replace(&mut self.acquainted.get_or_insert((now, false)).1, true)
+        {
+            self.due.judge = now;
+            news = true;
         }
-        self.look_soon(now);
+        if news || self.table.changes() != before {
+            self.look_soon(now);
+        }
         (records, fault)
     }
 
@@ -700,13 +776,13 @@ impl Swarm {
             nearest.push(node);
         }
         let known = nearest.iter().filter_map(|node| self.table.get(node));
-        let records: Vec<PeerRecord> = known.map(|known| known.record.clone()).collect();
+        let records: Vec<_> = known.map(|known| known.record.clone()).collect();
         Lookup::new(now, self.us, goal, self.candidates(&goal, &records))
     }
 
     /// What a look-up is to know of peers.
-    pub fn candidates(&self, goal: &Goal, records: &[PeerRecord]) -> Vec<Candidate> {
-        let candidate = |record: &PeerRecord| {
+    pub fn candidates(&self, goal: &Goal, records: &[Arc<PeerRecord>]) -> Vec<Candidate> {
+        let candidate = |record: &Arc<PeerRecord>| {
             let link = self.links.get(&record.node);
             let store = link.map_or(&record.store, |link| &link.theirs.store);
             Candidate {
@@ -729,6 +805,7 @@ impl Swarm {
 
     /// What is being filled, and from whom.
     pub fn fill(&mut self) -> &mut Fill {
+        self.schedule.refill();
         &mut self.fill
     }
 
@@ -884,6 +961,7 @@ impl Swarm {
         keys.dedup();
         let wait = self.receipts.wait(&keys, copies)?;
         self.waits.insert(wait, (keys, copies, now + ASK_AGAIN));
+        self.judge_soon();
         self.ask_for_receipts(wait, None);
         self.look_soon(now);
         Some(wait)
@@ -908,8 +986,7 @@ impl Swarm {
     fn ask_for_receipts(&mut self, wait: WaitId, of: Option<NodeId>) {
         let Some((keys, ..)) = self.waits.get(&wait) else { return };
         for (peer, link) in self.links.iter().filter(|(peer, _)| of.is_none_or(|of| of == **peer)) {
-            let takes = link.takes();
-            let theirs = keys.iter().filter(|key| takes.contains(key.location));
+            let theirs = keys.iter().filter(|key| link.takes_at(key.location));
             let theirs: Vec<AspectKey> = theirs.copied().collect();
             for keys in theirs.chunks(PAGE_KEYS) {
                 let (to, keys) = (*peer, keys.to_vec());
@@ -927,6 +1004,7 @@ impl Swarm {
             true => self.hand_over.given(now, peer, arcs, sequence),
             false => self.hand_over.failed(now, peer),
         }
+        self.due.hand_out = now;
         self.look_soon(now);
     }
 
@@ -989,6 +1067,12 @@ impl Swarm {
 
     fn look_soon(&mut self, now: Time) {
         self.look_at = self.look_at.min(now.max(self.looked + LOOK.0));
+    }
+
+    /// Who is known is judged anew soon, and the later the more there are, since that costs the more.
+    fn judge_soon(&mut self) {
+        let wait = LOOK.0 * (1 + (self.table.len() / PEERS_A_LOOK) as u32);
+        self.due.judge = self.due.judge.min(self.judged.0 + wait);
     }
 
     fn sign_by(&mut self, at: Time) {

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::{id::NodeId, time::Time, wire::Observed};
 
 /// What was seen counts half after that. A guess: a peer that is off each night has a value for the day
@@ -64,12 +66,33 @@ pub struct Quality {
     seen: f64,
     at: Time,
     round_trip: Option<Duration>,
+    /// What most peers have not.
+    rare: Option<Box<Rare>>,
+    /// The newest last.
+    reports: Vec<Report>,
+    /// The medians of what they say.
+    said_availability: Option<u16>,
+    said_round_trip: Option<u16>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Rare {
     /// Bytes, and seconds that they took: what is long ago counts less.
     served: (f64, f64),
     faults: Fading,
     failed_audits: Fading,
-    /// The newest last.
-    reports: Vec<(NodeId, Observed)>,
+}
+
+/// What somebody else says, as far as it counts.
+#[derive(Clone, Debug)]
+struct Report {
+    /// The first bytes of its id: enough to tell a few apart.
+    by: u64,
+    /// Kilobytes a second; 0 where it is not known.
+    throughput: u32,
+    availability: u16,
+    /// Milliseconds; 0 where it is not known.
+    round_trip: u16,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -116,32 +139,44 @@ impl Quality {
 
     /// So many bytes, for which it was asked, came within that time.
     pub fn served(&mut self, bytes: u64, took: Duration) {
-        let (all, time) = self.served;
-        self.served = (all * 7.0 / 8.0 + bytes as f64, time * 7.0 / 8.0 + took.as_secs_f64());
+        let served = &mut self.rare().served;
+        let (all, time) = *served;
+        *served = (all * 7.0 / 8.0 + bytes as f64, time * 7.0 / 8.0 + took.as_secs_f64());
     }
 
     /// It broke a rule.
     pub fn fault(&mut self, now: Time) {
-        self.faults.add(now);
+        self.rare().faults.add(now);
     }
 
     /// It was to prove that it holds something that it claims to hold.
     pub fn audited(&mut self, now: Time, passed: bool) {
-        if passed {
-            self.failed_audits = Fading::default();
-        } else {
-            self.failed_audits.add(now);
-            self.faults.add(now);
+        if !passed {
+            self.rare().failed_audits.add(now);
+            self.rare().faults.add(now);
+        } else if let Some(rare) = &mut self.rare {
+            rare.failed_audits = Fading::default();
         }
     }
 
     /// Somebody else says this of it. The newest word of each of the last 16 who say something counts.
     pub fn report(&mut self, from: NodeId, observed: Observed) {
-        self.reports.retain(|(by, _)| *by != from);
+        let by = from.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let millis = |it: Duration| it.min(MAX_ROUND_TRIP).as_millis() as u16;
+        let report = Report {
+            by,
+            throughput: observed.throughput.unwrap_or(0),
+            availability: observed.availability,
+            round_trip: observed.round_trip.map_or(0, |it| millis(it).max(1)),
+        };
+        self.reports.retain(|it| it.by != by);
         if self.reports.len() >= MAX_REPORTERS {
             self.reports.remove(0);
         }
-        self.reports.push((from, observed));
+        self.reports.push(report);
+        self.said_availability = median(self.reports.iter().map(|it| it.availability));
+        let known = self.reports.iter().map(|it| it.round_trip).filter(|it| *it > 0);
+        self.said_round_trip = median(known);
     }
 
     /// How likely it can be reached: 0 to 1.
@@ -165,38 +200,44 @@ impl Quality {
 
     fn availability_or(&self, now: Time, prior: f64) -> f64 {
         let (up, seen) = self.times(now);
-        let others = median(self.reports.iter().map(|(_, it)| it.availability));
-        let others = others.map_or(prior, |part| f64::from(part) / 1000.0);
+        let others = self.said_availability.map_or(prior, |part| f64::from(part) / 1000.0);
         ((up + OWN_WEIGHT.as_secs_f64() * others) / (seen + OWN_WEIGHT.as_secs_f64()))
             .clamp(0.0, 1.0)
     }
 
     /// How long an answer takes; where that was not seen, what others say.
     pub fn round_trip(&self) -> Option<Duration> {
-        self.round_trip.or_else(|| median(self.reports.iter().filter_map(|(_, it)| it.round_trip)))
+        self.round_trip.or(self.said_round_trip.map(|it| Duration::from_millis(it.into())))
     }
 
     /// Kilobytes a second, above 0; where that was not seen, what others say.
     pub fn throughput(&self) -> Option<u32> {
-        self.own_throughput()
-            .or_else(|| median(self.reports.iter().filter_map(|(_, it)| it.throughput)))
+        let said = self.reports.iter().map(|it| it.throughput).filter(|it| *it > 0);
+        self.own_throughput().or_else(|| median(said))
     }
 
     /// Whether it is to be believed that it holds what it claims: not where it failed its last audits,
     /// or broke many rules. Forgotten after hours or days, so that it is tried again.
     pub fn trusted(&self, now: Time) -> bool {
-        self.failed_audits.get(now) < FAILED_AUDITS && self.faults.get(now) < MANY_FAULTS
+        self.rare.as_ref().is_none_or(|rare| {
+            rare.failed_audits.get(now) < FAILED_AUDITS && rare.faults.get(now) < MANY_FAULTS
+        })
     }
 
     /// How many rules it broke; those that are long ago count less.
     pub fn faults(&self, now: Time) -> f64 {
-        self.faults.get(now)
+        self.rare.as_ref().map_or(0.0, |rare| rare.faults.get(now))
     }
 
     /// Since when it could not be reached; `None` where it can be, or where nobody has tried.
     pub fn absent(&self, now: Time) -> Option<Duration> {
+        self.absent_since().map(|since| now.since(since))
+    }
+
+    /// The same, as a time.
+    pub fn absent_since(&self) -> Option<Time> {
         match self.standing {
-            Standing::Away { since, .. } => Some(now.since(since)),
+            Standing::Away { since, .. } => Some(since),
             _ => None,
         }
     }
@@ -224,7 +265,7 @@ impl Quality {
             availability: (up / seen * 20.0).round().clamp(0.0, 20.0) as u16 * 50,
             round_trip: self.round_trip.map(|time| Duration::from_millis(millis(time).into())),
             throughput: self.own_throughput().map(coarse),
-            faults: coarse(self.faults.get(now).round() as u32),
+            faults: coarse(self.faults(now).round() as u32),
         })
     }
 
@@ -238,13 +279,20 @@ impl Quality {
         if self.trusted(now) { good } else { good - 2.0 }
     }
 
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
     fn own_throughput(&self) -> Option<u32> {
-        let (bytes, seconds) = self.served;
+        let (bytes, seconds) = self.rare.as_ref()?.served;
         (bytes > 0.0).then(|| ((bytes / 1000.0 / seconds) as u32).max(1))
     }
 
     /// [`Quality::up`] and [`Quality::seen`] at this time.
     fn times(&self, now: Time) -> (f64, f64) {
+        if self.seen == 0.0 && matches!(self.standing, Standing::Unknown) {
+            return (0.0, 0.0);
+        }
         let elapsed = now.since(self.at);
         let counts = match self.standing {
             Standing::Unknown => Duration::ZERO,
@@ -274,7 +322,7 @@ struct Fading {
 
 impl Fading {
     fn get(&self, now: Time) -> f64 {
-        self.count * remains(now.since(self.at))
+        if self.count == 0.0 { 0.0 } else { self.count * remains(now.since(self.at)) }
     }
 
     fn add(&mut self, now: Time) {
@@ -284,12 +332,15 @@ impl Fading {
 
 /// What is left after that time of what was 1.
 fn remains(after: Duration) -> f64 {
+    if after.is_zero() {
+        return 1.0;
+    }
     (-after.as_secs_f64() / HALF_LIFE.as_secs_f64()).exp2()
 }
 
 /// `None` where fewer than [`LEAST_REPORTERS`] say something.
 fn median<T: Ord + Copy>(said: impl Iterator<Item = T>) -> Option<T> {
-    let mut said: Vec<T> = said.collect();
+    let mut said: SmallVec<[T; MAX_REPORTERS]> = said.collect();
     said.sort_unstable();
     (said.len() >= LEAST_REPORTERS).then(|| said.get(said.len() / 2).copied()).flatten()
 }

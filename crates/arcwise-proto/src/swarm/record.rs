@@ -1,6 +1,11 @@
 //! What a node says of itself in a space, signed, so that others can pass it on.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -68,54 +73,79 @@ impl PeerRecord {
     pub fn sign(&self, key: &AuthorKey, space: &SpaceId) -> SignedRecord {
         let encoding = encode_record(self);
         let signature = key.sign(&message(space, &encoding));
-        SignedRecord { encoding, signature }
+        let signed = SignedRecord::new(encoding, signature);
+        if key.author() == self.node.0 {
+            let _ = signed.0.checked.set((*space, true));
+        }
+        signed
     }
 }
 
 /// A [`PeerRecord`] as it travels. Whether it is to be believed says [`SignedRecord::verify`].
-#[derive(Clone, PartialEq, Eq)]
-pub struct SignedRecord {
+///
+/// Clones share the bytes and what follows from them: it is read once, and checked once.
+#[derive(Clone)]
+pub struct SignedRecord(Arc<Inner>);
+
+struct Inner {
     encoding: Bytes,
     signature: [u8; 64],
+    read: OnceLock<Result<Arc<PeerRecord>, WireError>>,
+    /// For the first space that it was checked for: whether its signature holds there.
+    checked: OnceLock<(SpaceId, bool)>,
 }
 
 impl SignedRecord {
     /// From its parts, unchecked.
     pub fn new(encoding: Bytes, signature: [u8; 64]) -> Self {
-        Self { encoding, signature }
+        let (read, checked) = (OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Inner { encoding, signature, read, checked }))
     }
 
     /// The bytes that are signed, as the node of the record made them.
     pub fn encoding(&self) -> &Bytes {
-        &self.encoding
+        &self.0.encoding
     }
 
     /// The node's signature.
     pub fn signature(&self) -> &[u8; 64] {
-        &self.signature
+        &self.0.signature
     }
 
     /// Reads the record without checking the signature: for what was checked before.
     ///
     /// # Errors
     /// Where it is none, or breaks a limit.
-    pub fn read(&self) -> Result<PeerRecord, WireError> {
-        decode_record(&self.encoding)
+    pub fn read(&self) -> Result<Arc<PeerRecord>, WireError> {
+        self.0.read.get_or_init(|| decode_record(&self.0.encoding).map(Arc::new)).clone()
     }
 
     /// Reads the record, and checks that its node made it, for this space.
     ///
     /// # Errors
     /// See [`RecordError`].
-    pub fn verify(&self, space: &SpaceId) -> Result<PeerRecord, RecordError> {
+    pub fn verify(&self, space: &SpaceId) -> Result<Arc<PeerRecord>, RecordError> {
         let record = self.read()?;
-        let message = message(space, &self.encoding);
-        match crate::aspect::is_signed_by(record.node.as_bytes(), &message, &self.signature) {
+        let check = || {
+            let message = message(space, &self.0.encoding);
+            crate::aspect::is_signed_by(record.node.as_bytes(), &message, &self.0.signature)
+        };
+        let (of, holds) = self.0.checked.get_or_init(|| (*space, check()));
+        match if of == space { *holds } else { check() } {
             true => Ok(record),
             false => Err(RecordError::Signature(record.node)),
         }
     }
 }
+
+impl PartialEq for SignedRecord {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.encoding(), self.signature()) == (other.encoding(), other.signature())
+    }
+}
+
+impl Eq for SignedRecord {}
 
 impl fmt::Debug for SignedRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -211,7 +241,7 @@ mod tests {
             prop_assert!(record.store.covers(&read.store), "a claim is never more than is held");
             let longest = |arcs: &ArcSet| arcs.longest(MAX_RECORD_ARCS);
             let (store, target) = (longest(&record.store), longest(&record.target));
-            prop_assert_eq!(read, PeerRecord { store, target, ..record });
+            prop_assert_eq!(&*read, &PeerRecord { store, target, ..record });
         }
 
         #[test]
@@ -221,6 +251,11 @@ mod tests {
                 signed.verify(&SpaceId(id)).map_err(|error| error.to_string()),
                 Err(RecordError::Signature(record.node).to_string())
             );
+            // Whether it was asked for one space says nothing of another.
+            prop_assert!(signed.verify(&SPACE).is_ok() && signed.verify(&SpaceId(id)).is_err());
+            let sent = SignedRecord::new(signed.encoding().clone(), *signed.signature());
+            prop_assert!(sent.verify(&SpaceId(id)).is_err() && sent.verify(&SPACE).is_ok());
+            prop_assert!(sent == signed && sent.clone().verify(&SpaceId(id)).is_err());
             let other = PeerRecord { node: NodeId(id), ..record }.sign(&key(), &SPACE);
             prop_assert!(other.verify(&SPACE).is_err());
         }
@@ -248,7 +283,7 @@ mod tests {
         let told = |addresses: Vec<Address>| {
             let signed = PeerRecord { addresses, ..nothing() }.sign(&key(), &SPACE);
             assert!(signed.encoding().len() <= MAX_RECORD);
-            signed.verify(&SPACE).unwrap().addresses
+            signed.verify(&SPACE).unwrap().addresses.clone()
         };
         let ports: Vec<_> = (0..20).map(|port| Address::Ip(([0xff; 16], port).into())).collect();
         assert_eq!(told(ports.clone()), ports[..MAX_ADDRESSES]);
@@ -271,7 +306,7 @@ mod tests {
         let added = [&nothing().sign(&key(), &SPACE).encoding()[..], &[0x78, 1]].concat();
         let signature = key().sign(&message(&SPACE, &added));
         let signed = SignedRecord::new(added.clone().into(), signature);
-        assert_eq!(signed.verify(&SPACE).unwrap(), nothing());
+        assert_eq!(*signed.verify(&SPACE).unwrap(), nothing());
         assert_eq!(signed.encoding()[..], added);
         let less = SignedRecord::new(added[..added.len() - 2].to_vec().into(), signature);
         assert!(matches!(less.verify(&SPACE), Err(RecordError::Signature(_))));

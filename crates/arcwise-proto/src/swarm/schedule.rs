@@ -110,6 +110,8 @@ struct Pace {
     /// Nothing is to be done before something changes.
     settled: bool,
     doing: Option<Doing>,
+    /// As it was when that was last asked for, where nothing has changed since.
+    filling: Option<Filling>,
     /// What is being compared does not count: there was no room when it began.
     void: bool,
 }
@@ -129,13 +131,16 @@ pub struct Schedule {
     pushed: bool,
     random: Random,
     wake_at: Option<Time>,
+    /// Something has happened since [`Schedule::next`] had nothing.
+    stirred: bool,
 }
 
 impl Schedule {
     /// `longest` is the wait between probes while nothing happens; `pushed` says whether peers push what
     /// is new, too.
     pub fn new(longest: Duration, pushed: bool, seed: u64) -> Self {
-        Self { peers: BTreeMap::new(), longest, pushed, random: Random::new(seed), wake_at: None }
+        let (peers, random) = (BTreeMap::new(), Random::new(seed));
+        Self { peers, longest, pushed, random, wake_at: None, stirred: false }
     }
 
     /// Of two waits that without pushes, or that with them.
@@ -153,20 +158,24 @@ impl Schedule {
             retry: RETRY,
             settled: false,
             doing: None,
+            filling: None,
             void: false,
         };
         self.peers.insert(peer, pace);
+        self.stirred = true;
     }
 
     /// The peer is gone, or has left the space.
     pub fn gone(&mut self, peer: &NodeId) {
         self.peers.remove(peer);
+        self.stirred = true;
     }
 
     /// Something was stored or removed that these peers take too.
     pub fn changed(&mut self, now: Time, peers: &[NodeId]) {
         let waiting = |peer: &&NodeId| self.peers.get(peer).is_some_and(|it| it.probe_by.is_some());
         let mut lacking = SOON.saturating_sub(peers.iter().filter(waiting).count());
+        self.stirred = true;
         // Another few each time: the order of ids must not decide who always comes first.
         let first = self.random.below(peers.len().max(1));
         let stirring = self.either(STIRRING);
@@ -190,8 +199,15 @@ impl Schedule {
     /// The peer says what it holds and fills now: something else than before.
     pub fn told(&mut self, peer: &NodeId) {
         if let Some(pace) = self.peers.get_mut(peer) {
-            pace.settled = false;
+            (pace.settled, pace.filling) = (false, None);
+            self.stirred = true;
         }
+    }
+
+    /// How this node and its peers stand to each other's filling may have changed.
+    pub fn refill(&mut self) {
+        self.peers.values_mut().for_each(|pace| pace.filling = None);
+        self.stirred = true;
     }
 
     /// There is room here again: all may have something that was not taken. A session that is under way does not
@@ -202,10 +218,12 @@ impl Schedule {
             pace.compare.get_or_insert(now);
             pace.void = pace.doing == Some(Doing::Comparing);
         }
+        self.stirred = true;
     }
 
     /// Whether the peer holds the same has come out, by its own probe.
     pub fn heard(&mut self, now: Time, peer: &NodeId, same: bool) {
+        self.stirred = true;
         let jitter = self.random.around_one();
         let Some(pace) = self.peers.get_mut(peer) else { return };
         pace.probe_by = None;
@@ -269,20 +287,26 @@ impl Schedule {
     }
 
     fn done(&mut self, peer: &NodeId, what: Doing) {
+        self.stirred = true;
         if let Some(pace) = self.peers.get_mut(peer) {
             pace.doing.take_if(|doing| *doing == what);
+            pace.filling = None;
         }
     }
 
-    /// What is to be done now; again until there is nothing more.
+    /// What is to be done now; again until there is nothing more. `filling` says how a peer and this node
+    /// stand; where that changes, [`Schedule::told`] or [`Schedule::refill`] are to be told.
     pub fn next(&mut self, now: Time, filling: impl Fn(&NodeId) -> Filling) -> Option<Due> {
+        if !self.stirred && self.wake_at.is_none_or(|at| now < at) {
+            return None;
+        }
         let count = |what| self.peers.values().filter(|pace| pace.doing == Some(what)).count();
         let may_fill = count(Doing::Filling) < MAX_FILLING;
         let may_compare = count(Doing::Comparing) < MAX_COMPARING;
         let mut best: Option<(Time, NodeId, Doing)> = None;
         let mut later = None;
         for (peer, pace) in self.peers.iter_mut().filter(|(_, pace)| pace.doing.is_none()) {
-            let filling = filling(peer);
+            let filling = *pace.filling.get_or_insert_with(|| filling(peer));
             if filling == Filling::There {
                 pace.compare = None;
             }
@@ -303,7 +327,7 @@ impl Schedule {
                 None => {}
             }
         }
-        self.wake_at = later;
+        (self.wake_at, self.stirred) = (later, best.is_some());
         let (_, peer, what) = best?;
         let wait = self.random.around(self.longest);
         let pace = self.peers.get_mut(&peer)?;

@@ -215,14 +215,16 @@ impl Sizing {
             true => u64::from(to.0.wrapping_sub(self.location.0)),
             false => u64::from(self.location.0.wrapping_sub(1).wrapping_sub(to.0)),
         };
-        let mut side = Side::default();
+        let (near, held) = (Vec::with_capacity(neighbours.len()), Vec::new());
+        let mut side = Side { near, held };
+        side.held.reserve(2 * neighbours.len());
         for it in neighbours.iter().filter(|it| it.node != self.node) {
             let weight = parts(it.weight);
             let Some(nearer) = self.nearer_from(it, up).filter(|from| weight > 0 && *from < SIDE)
             else {
                 continue;
             };
-            side.near.push((nearer, weight));
+            side.near.push(change(nearer, weight));
             for (first, last) in it.arcs.spans() {
                 let (from, to) = if up { (way(first), way(last)) } else { (way(last), way(first)) };
                 // Where it goes over our own location, it is two pieces.
@@ -234,7 +236,7 @@ impl Sizing {
                 for (from, to) in pieces.into_iter().flatten() {
                     let (from, end) = (from.max(nearer), (to + 1).min(SIDE));
                     if from < end {
-                        side.held.extend([(from, weight), (end, -weight)]);
+                        side.held.extend([change(from, weight), change(end, -weight)]);
                     }
                 }
             }
@@ -251,38 +253,47 @@ impl Sizing {
             true => it.location.0.wrapping_sub(self.location.0),
             false => self.location.0.wrapping_sub(it.location.0),
         });
-        let first = match (distance, it.node < self.node) {
-            (0, false) => return None,
-            (_, true) => distance.div_ceil(2),
-            (_, false) => distance / 2 + 1,
+        // Only where there is a location half way, the ids matter.
+        let first = match distance % 2 == 0 && it.node < self.node {
+            true => distance / 2,
+            false if distance == 0 => return None,
+            false => distance / 2 + 1,
         };
         // The way down begins right before our location.
         Some(if up { first } else { first.saturating_sub(1) })
     }
 }
 
-/// Changes of a sum of weights, each where it takes place: steps from us, ascending.
-#[derive(Default)]
+/// Changes of a sum of weights, ascending: see [`change`].
 struct Side {
     /// Of all nodes that are nearer, whatever they hold.
-    near: Vec<(u64, i64)>,
+    near: Vec<u64>,
     /// Of what is held by nodes that are nearer.
-    held: Vec<(u64, i64)>,
+    held: Vec<u64>,
 }
+
+/// A change of a sum of weights, so many steps from us, as one number, because these are sorted faster.
+fn change(at: u64, weight: i64) -> u64 {
+    at << WEIGHT_BITS | weight.wrapping_add(1 << (WEIGHT_BITS - 1)) as u64
+}
+
+/// Of a [`change`], those for the weight: it is not above [`UNIT`], nor as much below zero.
+const WEIGHT_BITS: u32 = 20;
 
 /// How far to go until others hold enough for as far again: ending at the first such place, a few nodes
 /// with short arcs could hide from us what they do not hold.
-fn reach(changes: &[(u64, i64)], enough: u64) -> u64 {
+fn reach(changes: &[u64], enough: u64) -> u64 {
     let enough = i64::try_from(enough).unwrap_or(i64::MAX);
     let (mut reach, mut sum, mut from) = (0, 0, 0);
-    for &(at, change) in changes.iter().chain(&[(SIDE, 0)]) {
+    for change in changes.iter().copied().chain([change(SIDE, 0)]) {
+        let at = change >> WEIGHT_BITS;
         if from < at && sum < enough {
             if from > 2 * reach {
                 break;
             }
             reach = at;
         }
-        sum += change;
+        sum += (change & ((1 << WEIGHT_BITS) - 1)) as i64 - (1 << (WEIGHT_BITS - 1));
         from = at;
     }
     reach

@@ -7,6 +7,7 @@
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -65,6 +66,13 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_s
 /// core, and enough to fill the table within a minute.
 const CHECK: (Duration, Duration) = (Duration::from_micros(62_500), Duration::from_secs(16));
 
+/// Whom to tell of first is judged anew after so long, where there is much to tell. A guess: what is known of
+/// how good peers are changes slowly.
+const RANKED: Duration = Duration::from_secs(10);
+
+/// Room for so many more is made at a time.
+const MORE_SLOTS: usize = 32;
+
 /// Peers whose costs are remembered.
 const MAX_BUCKETS: usize = MAX_KNOWN;
 
@@ -96,7 +104,7 @@ pub struct Wanted {
 #[derive(Clone, Debug)]
 pub struct Known {
     /// What it says of itself.
-    pub record: PeerRecord,
+    pub record: Arc<PeerRecord>,
     /// The same, as it is passed on and kept.
     pub signed: SignedRecord,
     /// Where it is on the ring.
@@ -104,14 +112,13 @@ pub struct Known {
     /// How good it is.
     pub quality: Quality,
     /// The zone that it is remembered for; `None` inside of the query arc.
-    zone: Option<usize>,
+    zone: Option<u8>,
     /// How far from the own location, and since when it is known: what decides between equals, so that
     /// not all nodes choose the same of them, and a flood of new ones replaces nobody.
     distance: u32,
     since: Time,
-    /// Its place in [`Table::slots`].
-    slot: usize,
-    link: Option<Link>,
+    /// Since when a connection stands.
+    connected: Option<Time>,
     failures: u32,
     not_before: Time,
     /// It has been away for long, and connected peers are told.
@@ -123,12 +130,17 @@ pub struct Known {
 impl Known {
     /// Whether a connection to it stands.
     pub fn is_connected(&self) -> bool {
-        self.link.is_some()
+        self.connected.is_some()
     }
 
     /// Whether it is within these arcs, or holds or fills something of them.
     fn touches(&self, arcs: &ArcSet) -> bool {
         touches(&self.record, self.location, arcs)
+    }
+
+    /// Whether it holds or fills something of these arcs.
+    fn shares(&self, arcs: &ArcSet) -> bool {
+        self.record.store.overlaps(arcs) || self.record.target.overlaps(arcs)
     }
 
     /// Whether it is or can be connected.
@@ -137,33 +149,59 @@ impl Known {
     }
 }
 
+/// A peer's place in [`Table::slots`].
+type Slot = u16;
+
 /// A connection.
 #[derive(Clone, Debug)]
 struct Link {
     since: Time,
+    /// Which records the peer has, because it was sent them or told of them.
     has: Slots,
+    /// What it holds, fills or asks about, which records touch that, and the zones of the rest.
+    theirs: ArcSet,
+    touching: Slots,
+    zones: Zones,
+    /// There may be records that it has not.
+    news: bool,
 }
 
-impl Link {
-    fn new(since: Time) -> Self {
-        Self { since, has: Slots([0; _]) }
-    }
-}
-
-/// Which records a connected peer has, because it was sent them or told of them: a bit for each place in
-/// [`Table::slots`].
-#[derive(Clone, Debug)]
-struct Slots([u64; MAX_KNOWN / 64 + 1]);
+/// A bit for each place in [`Table::slots`].
+#[derive(Clone, Debug, Default)]
+struct Slots(Vec<u64>);
 
 impl Slots {
-    fn contains(&self, slot: usize) -> bool {
+    fn contains(&self, slot: Slot) -> bool {
+        let slot = usize::from(slot);
         self.0.get(slot / 64).is_some_and(|bits| bits >> (slot % 64) & 1 == 1)
     }
 
-    fn set(&mut self, slot: usize, has: bool) {
+    fn set(&mut self, slot: Slot, has: bool) {
+        let slot = usize::from(slot);
+        if has && self.0.len() <= slot / 64 {
+            self.0.resize(slot / 64 + 1, 0);
+        }
         if let Some(bits) = self.0.get_mut(slot / 64) {
             *bits = *bits & !(1 << (slot % 64)) | u64::from(has) << (slot % 64);
         }
+    }
+
+    /// Those that are here and not there.
+    fn without(&self, other: &Slots) -> Slots {
+        let there = other.0.iter().copied().chain(std::iter::repeat(0));
+        Slots(self.0.iter().zip(there).map(|(here, there)| here & !there).collect())
+    }
+
+    fn len(&self) -> usize {
+        self.0.iter().map(|bits| bits.count_ones() as usize).sum()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Slot> {
+        self.0.iter().enumerate().flat_map(|(word, bits)| {
+            let ones = std::iter::successors(Some(*bits), |bits| Some(bits & bits.wrapping_sub(1)));
+            let ones = ones.take_while(|bits| *bits != 0).map(u64::trailing_zeros);
+            ones.map(move |bit| (word * 64) as Slot + bit as Slot)
+        })
     }
 }
 
@@ -176,15 +214,30 @@ pub struct Table {
     own: Location,
     query: ArcSet,
     zones: Zones,
-    known: BTreeMap<NodeId, Known>,
     /// Who is known, each at a place that it keeps. At most one more than [`MAX_KNOWN`].
-    slots: Vec<Option<NodeId>>,
+    slots: Vec<Option<Known>>,
+    by_node: BTreeMap<NodeId, Slot>,
+    taken: Slots,
+    /// Those of [`Table::slots`] that are taken, best first some time ago, and those that came since.
+    ranked: Vec<Slot>,
+    ranked_at: Option<Time>,
+    links: BTreeMap<NodeId, Link>,
     /// Connected peers that have not said anything of themselves yet.
-    strangers: BTreeMap<NodeId, (Link, Quality)>,
+    strangers: BTreeMap<NodeId, Quality>,
     /// When what a peer has cost is forgotten: see [`CHECK`].
     buckets: BTreeMap<NodeId, Time>,
     /// Of whom nothing is remembered.
     blocked: BTreeSet<NodeId>,
+    /// No record expires before that.
+    expires: Time,
+    /// Since when those are away, at the earliest, who are not told of yet.
+    away_since: Option<Time>,
+    /// A zone may have more than it should.
+    untrimmed: bool,
+    /// How often anything has changed but how good peers are.
+    changes: u64,
+    /// There may be news for somebody who had them all.
+    stirred: bool,
 }
 
 impl Table {
@@ -197,11 +250,20 @@ impl Table {
             own,
             query: ArcSet::empty(),
             zones: Zones::new(&ArcSet::empty(), own),
-            known: BTreeMap::new(),
             slots: Vec::new(),
+            by_node: BTreeMap::new(),
+            taken: Slots::default(),
+            ranked: Vec::new(),
+            ranked_at: None,
+            links: BTreeMap::new(),
             strangers: BTreeMap::new(),
             buckets: BTreeMap::new(),
             blocked: BTreeSet::new(),
+            expires: Time::ZERO,
+            away_since: None,
+            untrimmed: false,
+            changes: 0,
+            stirred: false,
         }
     }
 
@@ -220,12 +282,38 @@ impl Table {
 
     /// All who touch these arcs are remembered from now on, and few others.
     pub fn set_query(&mut self, now: Time, query: &ArcSet) {
-        self.query = query.clone();
-        self.zones = Zones::new(query, self.own);
-        for known in self.known.values_mut() {
-            known.zone = zone(&self.query, &self.zones, &known.record, known.location);
+        if self.query != *query {
+            self.query = query.clone();
+            self.zones = Zones::new(query, self.own);
+            for known in self.slots.iter_mut().flatten() {
+                known.zone = zone(&self.query, &self.zones, &known.record, known.location);
+            }
+            self.untrimmed = true;
         }
-        self.trim(now);
+        if std::mem::take(&mut self.untrimmed) {
+            (0..ZONE_ENDS.len() as u8).for_each(|zone| self.trim(now, zone));
+        }
+    }
+
+    /// All who touch these arcs are remembered.
+    pub fn query(&self) -> &ArcSet {
+        &self.query
+    }
+
+    /// The arc around the own location that has the nearest `n` who are known; the whole ring, where there are
+    /// fewer.
+    pub(super) fn nearest_arc(&self, n: usize) -> RingArc {
+        let mut distances: Vec<u32> = self.each().map(|it| it.distance).collect();
+        if n == 0 || distances.len() < n {
+            return RingArc::FULL;
+        }
+        let farthest = *distances.select_nth_unstable(n - 1).1;
+        RingArc::around(self.own, 2 * u64::from(farthest) + 1)
+    }
+
+    /// How often anything has changed but how good peers are.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Takes what `from` says of a peer, which may be itself. Nothing is checked that is of no use.
@@ -247,17 +335,23 @@ impl Table {
             }
             learnt = self.take(now, info.record.verify(&self.space)?, info.record);
         }
-        if let Some(known) = self.known.get_mut(&node) {
-            if let Some(observed) = info.observed
-                && from != node
-            {
-                known.quality.report(from, observed);
-            }
-            known.doubted |= info.away && from != node && !known.is_connected();
-            if known.record.sequence == record.sequence {
-                let slot = known.slot;
-                self.set_has(&from, slot);
-            }
+        let Some(slot) = self.by_node.get(&node).copied() else { return Ok(learnt) };
+        let Some(known) = self.slots.get_mut(usize::from(slot)).and_then(Option::as_mut) else {
+            return Ok(learnt);
+        };
+        if let Some(observed) = info.observed
+            && from != node
+        {
+            known.quality.report(from, observed);
+        }
+        if info.away && from != node && !known.is_connected() && !known.doubted {
+            known.doubted = true;
+            self.changes += 1;
+        }
+        if known.record.sequence == record.sequence
+            && let Some(link) = self.links.get_mut(&from)
+        {
+            link.has.set(slot, true);
         }
         Ok(learnt)
     }
@@ -276,108 +370,156 @@ impl Table {
 
     /// All records, to be kept.
     pub fn records(&self) -> impl Iterator<Item = &SignedRecord> {
-        self.known.values().map(|known| &known.signed)
+        self.iter().map(|known| &known.signed)
     }
 
     /// What is known of a peer.
     pub fn get(&self, node: &NodeId) -> Option<&Known> {
-        self.known.get(node)
+        self.at(*self.by_node.get(node)?)
+    }
+
+    /// How many are known.
+    pub fn len(&self) -> usize {
+        self.by_node.len()
+    }
+
+    /// Whether nobody is known.
+    pub fn is_empty(&self) -> bool {
+        self.by_node.is_empty()
     }
 
     /// All that are known, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &Known> {
-        self.known.values()
+        self.by_node.values().filter_map(|slot| self.at(*slot))
+    }
+
+    /// The same in another order, as fast as it goes.
+    pub(super) fn each(&self) -> impl Iterator<Item = &Known> {
+        self.slots.iter().flatten()
+    }
+
+    fn at(&self, slot: Slot) -> Option<&Known> {
+        self.slots.get(usize::from(slot))?.as_ref()
+    }
+
+    fn get_mut(&mut self, node: &NodeId) -> Option<&mut Known> {
+        let slot = self.by_node.get(node)?;
+        self.slots.get_mut(usize::from(*slot))?.as_mut()
     }
 
     /// To note what was seen of a peer that is known or connected.
     pub fn quality(&mut self, node: &NodeId) -> Option<&mut Quality> {
-        match self.known.get_mut(node) {
-            Some(known) => Some(&mut known.quality),
-            None => self.strangers.get_mut(node).map(|(_, quality)| quality),
+        if self.by_node.contains_key(node) {
+            return self.get_mut(node).map(|known| &mut known.quality);
         }
+        self.strangers.get_mut(node)
     }
 
     /// What to tell others of a peer.
     pub fn info(&self, now: Time, node: &NodeId) -> Option<PeerInfo> {
-        let known = self.known.get(node)?;
-        let observed = known.quality.observed(now);
-        Some(PeerInfo { record: known.signed.clone(), observed, away: known.away })
+        Some(info(now, self.get(node)?))
     }
 
     /// A connection stands. Also where it takes the place of another one, after which the peer may have
     /// forgotten all.
     pub fn met(&mut self, now: Time, node: NodeId) {
-        match self.known.get_mut(&node) {
-            Some(known) => {
-                known.link = Some(Link::new(now));
-                known.quality.up(now);
-                known.doubted = false;
-            }
-            None if self.strangers.len() < MAX_KNOWN || self.strangers.contains_key(&node) => {
-                let (link, quality) =
-                    self.strangers.entry(node).or_insert((Link::new(now), Quality::default()));
-                *link = Link::new(now);
-                quality.up(now);
-            }
-            None => {}
+        if let Some(known) = self.get_mut(&node) {
+            known.connected = Some(now);
+            known.quality.up(now);
+            (known.doubted, known.away) = (false, false);
+        } else if self.strangers.len() < MAX_KNOWN || self.strangers.contains_key(&node) {
+            self.strangers.entry(node).or_default().up(now);
+        } else {
+            return;
         }
+        let (theirs, has, touching) = (ArcSet::empty(), Slots::default(), Slots::default());
+        let zones = Zones::new(&theirs, Location::of_node(&self.space, &node));
+        let link = Link { since: now, has, theirs, touching, zones, news: true };
+        self.links.insert(node, link);
+        (self.changes, self.stirred) = (self.changes + 1, true);
     }
 
     /// A connection broke.
     pub fn lost(&mut self, now: Time, node: &NodeId) {
-        self.strangers.remove(node);
-        let Some(known) = self.known.get_mut(node) else { return };
-        if let Some(link) = known.link.take() {
+        self.parted(node);
+        let own = self.own;
+        let Some(known) = self.get_mut(node) else { return };
+        if let Some(since) = known.connected.take() {
             known.quality.down(now);
-            if now.since(link.since) >= STEADY {
+            if now.since(since) >= STEADY {
                 known.failures = 0;
             }
-            back_off(self.own, now, known);
+            back_off(own, now, known);
+            self.away_since.get_or_insert(now);
         }
     }
 
     /// A connection was closed by either side, because it had no use for it.
     pub fn closed(&mut self, now: Time, node: &NodeId) {
-        self.strangers.remove(node);
-        if let Some(known) = self.known.get_mut(node) {
-            known.link = None;
+        self.parted(node);
+        if let Some(known) = self.get_mut(node) {
+            (known.connected, known.away) = (None, false);
             known.quality.closed(now);
         }
     }
 
+    fn parted(&mut self, node: &NodeId) {
+        self.strangers.remove(node);
+        self.links.remove(node);
+        (self.changes, self.untrimmed) = (self.changes + 1, true);
+    }
+
     /// A peer could not be reached.
     pub fn failed(&mut self, now: Time, node: &NodeId) {
+        let own = self.own;
         // It may have reached this node meanwhile.
-        if let Some(known) = self.known.get_mut(node).filter(|it| !it.is_connected()) {
+        if let Some(known) = self.get_mut(node).filter(|it| !it.is_connected()) {
             known.quality.down(now);
             known.doubted = false;
-            back_off(self.own, now, known);
+            back_off(own, now, known);
+            self.away_since.get_or_insert(now);
+            self.changes += 1;
         }
     }
 
     /// Who has been away for so long is told of, once, so that others see for themselves.
     pub fn note_away(&mut self, now: Time, patience: Duration) {
-        let mut news = Vec::new();
-        for known in self.known.values_mut() {
-            let away = known.quality.absent(now).is_some_and(|time| time >= patience);
-            if away && !known.away {
-                news.push(known.slot);
-            }
-            known.away = away;
-        }
-        if news.is_empty() {
+        if self.away_at(patience).is_none_or(|at| now < at) {
             return;
         }
-        let links = self.known.values_mut().filter_map(|known| known.link.as_mut());
-        for link in links.chain(self.strangers.values_mut().map(|(link, _)| link)) {
-            news.iter().for_each(|slot| link.has.set(*slot, false));
+        self.away_since = None;
+        for (slot, known) in self.slots.iter_mut().enumerate() {
+            let Some(known) = known.as_mut().filter(|it| !it.away) else { continue };
+            let Some(since) = known.quality.absent_since() else { continue };
+            if now.since(since) < patience {
+                self.away_since = Some(self.away_since.map_or(since, |first| first.min(since)));
+                continue;
+            }
+            known.away = true;
+            self.changes += 1;
+            self.stirred = true;
+            for link in self.links.values_mut() {
+                link.has.set(slot as Slot, false);
+                link.news = true;
+            }
         }
+    }
+
+    /// When there may be somebody to be noted in this way, where nothing happens before.
+    pub fn away_at(&self, patience: Duration) -> Option<Time> {
+        self.away_since.map(|since| since + patience)
+    }
+
+    /// When somebody may be tried again who can not be tried now.
+    pub fn back_at(&self, now: Time) -> Option<Time> {
+        let waiting = self.each().filter(|it| !it.is_connected() && it.not_before > now);
+        waiting.map(|it| it.not_before).min()
     }
 
     /// Who may be gone, as others say or a failed attempt does, and can be tried now: what they hold
     /// counts until this is known.
     pub fn doubtful(&self, now: Time) -> impl Iterator<Item = NodeId> {
-        let doubtful = self.known.values().filter(move |known| {
+        let doubtful = self.each().filter(move |known| {
             let doubted = known.doubted || known.quality.may_be_gone();
             doubted && !known.is_connected() && known.is_at_hand(now)
         });
@@ -386,7 +528,7 @@ impl Table {
 
     /// Who claims to hold a location: who is connected first, then the best; who is not trusted last.
     pub fn holders(&self, now: Time, location: Location) -> Vec<NodeId> {
-        let holders = self.known.values().filter(|it| it.record.store.contains(location));
+        let holders = self.each().filter(|it| it.record.store.contains(location));
         let mut holders: Vec<_> = holders
             .map(|it| (!it.quality.trusted(now), !it.is_connected(), it.quality.score(now), it))
             .collect();
@@ -398,75 +540,154 @@ impl Table {
     /// At most `n` peers that know best who holds a location: its [`Table::holders`], then who is near.
     pub fn nearest(&self, now: Time, location: Location, n: usize) -> Vec<NodeId> {
         let mut nearest = self.holders(now, location);
-        let others = self.known.values().filter(|it| !it.record.store.contains(location));
+        let others = self.each().filter(|it| !it.record.store.contains(location));
         let mut others: Vec<_> =
             others.map(|it| (distance(it.location, location), it.record.node)).collect();
+        let lacking = n.saturating_sub(nearest.len());
+        if lacking < others.len() {
+            others.select_nth_unstable(lacking);
+            others.truncate(lacking);
+        }
         others.sort_unstable();
         nearest.extend(others.into_iter().map(|(_, node)| node));
         nearest.truncate(n);
         nearest
     }
 
-    /// At most `limit` records that a connected peer has not been sent and has not told of itself. Those
-    /// that touch `theirs`, which is what it holds, fills or asks about, come first, best first; then
-    /// the best of each of its zones, one at a time. They count as sent.
-    pub fn news(&mut self, now: Time, to: &NodeId, theirs: &ArcSet, limit: usize) -> Vec<PeerInfo> {
-        let Some(link) = self.link(to) else { return Vec::new() };
-        let new = self.slots.iter().enumerate().filter(|(slot, _)| !link.has.contains(*slot));
-        let new = new.filter_map(|(_, node)| self.known.get(&(*node)?));
-        let mut new: Vec<_> = new
-            .filter(|it| it.record.node != *to && it.record.expires > now)
-            .map(|it| (it.touches(theirs), it.quality.score(now), it))
-            .collect();
-        if new.is_empty() {
-            return Vec::new();
-        }
-        new.sort_by(|a, b| b.0.cmp(&a.0).then(better_first((a.1, a.2), (b.1, b.2))));
-        let zones = Zones::new(theirs, Location::of_node(&self.space, to));
-        let mut free = [true; ZONE_ENDS.len()];
-        let news: Vec<_> = new
-            .into_iter()
-            .filter(|(touches, _, it)| {
-                let zone = zones.of(it.location).and_then(|zone| free.get_mut(zone));
-                *touches || zone.is_some_and(std::mem::take)
-            })
-            .filter_map(|(.., it)| Some((it.slot, self.info(now, &it.record.node)?)))
-            .take(limit)
-            .collect();
-        let sent = |(slot, info)| {
-            self.set_has(to, slot);
-            info
+    /// A connected peer holds, fills or asks about these arcs now.
+    pub fn told(&mut self, peer: &NodeId, theirs: &ArcSet) {
+        let Some(link) = self.links.get_mut(peer).filter(|link| link.theirs != *theirs) else {
+            return;
         };
-        news.into_iter().map(sent).collect()
+        link.theirs = theirs.clone();
+        link.zones = Zones::new(theirs, Location::of_node(&self.space, peer));
+        link.touching = Slots::default();
+        for (slot, known) in self.slots.iter().enumerate() {
+            if known.as_ref().is_some_and(|it| it.touches(theirs)) {
+                link.touching.set(slot as Slot, true);
+            }
+        }
+        link.news = true;
+        (self.changes, self.stirred) = (self.changes + 1, true);
+    }
+
+    /// At most `limit` records that a connected peer has not been sent and has not told of itself. Those
+    /// that touch what it holds, fills or asks about come first, best first; then the best of each of
+    /// its zones, one at a time. They count as sent.
+    pub fn news(&mut self, now: Time, to: &NodeId, limit: usize) -> Vec<PeerInfo> {
+        let Some(link) = self.links.get(to) else { return Vec::new() };
+        let mut new = self.taken.without(&link.has);
+        self.by_node.get(to).into_iter().for_each(|own| new.set(*own, false));
+        if new.len() > limit {
+            self.rank(now);
+        }
+        let Some(link) = self.links.get(to) else { return Vec::new() };
+        let new: Vec<Slot> = match new.len() > limit {
+            true => self.ranked.iter().copied().filter(|slot| new.contains(*slot)).collect(),
+            false => {
+                self.best_first(now, new.iter().filter_map(|slot| Some((slot, self.at(slot)?))))
+            }
+        };
+        let good = |it: &&Known| it.record.expires > now;
+        let (near, far): (Vec<Slot>, Vec<Slot>) =
+            new.into_iter().partition(|slot| link.touching.contains(*slot));
+        let near = near.into_iter().filter_map(|slot| Some((slot, self.at(slot).filter(good)?)));
+        let mut news: Vec<_> = near.take(limit).collect();
+        let mut free = [true; ZONE_ENDS.len()];
+        for slot in far {
+            if news.len() >= limit || !free.contains(&true) {
+                break;
+            }
+            let Some(it) = self.at(slot) else { continue };
+            let zone = link.zones.of(it.location).and_then(|zone| free.get_mut(usize::from(zone)));
+            if let Some(free) = zone.filter(|free| **free && good(&it)) {
+                *free = false;
+                news.push((slot, it));
+            }
+        }
+        let (slots, news): (Vec<Slot>, Vec<PeerInfo>) =
+            news.into_iter().map(|(slot, it)| (slot, info(now, it))).unzip();
+        if let Some(link) = self.links.get_mut(to) {
+            slots.iter().for_each(|slot| link.has.set(*slot, true));
+            link.news = !news.is_empty();
+        }
+        news
+    }
+
+    /// Those for whom there may be news.
+    pub(super) fn to_be_told(&self) -> impl Iterator<Item = &NodeId> {
+        self.links.iter().filter(|(_, link)| link.news).map(|(node, _)| node)
+    }
+
+    /// Whether there may be news for somebody who had them all, since this was asked for the last time.
+    pub(super) fn stirred(&mut self) -> bool {
+        std::mem::take(&mut self.stirred)
+    }
+
+    /// Judges all anew, where that was long ago.
+    fn rank(&mut self, now: Time) {
+        if self.ranked_at.is_some_and(|at| now < at + RANKED) {
+            return;
+        }
+        self.ranked_at = Some(now);
+        let all = self.taken.iter().filter_map(|slot| Some((slot, self.at(slot)?)));
+        self.ranked = self.best_first(now, all);
+    }
+
+    fn best_first<'a>(
+        &self,
+        now: Time,
+        among: impl Iterator<Item = (Slot, &'a Known)>,
+    ) -> Vec<Slot> {
+        let mut among: Vec<_> = among.map(|(slot, it)| (it.quality.score(now), it, slot)).collect();
+        among.sort_by(|a, b| better_first((a.0, a.1), (b.0, b.1)));
+        among.into_iter().map(|(.., slot)| slot).collect()
     }
 
     /// Whom to be connected to, where these arcs are held or being filled.
     pub fn wanted(&self, now: Time, ours: &ArcSet) -> Wanted {
-        let rank = |it: &Known| it.quality.score(now) + if it.is_connected() { STAY } else { 0.0 };
-        let mut all: Vec<_> = self.known.values().map(|it| (rank(it), it)).collect();
-        all.sort_by(|a, b| better_first(*a, *b));
-        let at_hand: Vec<_> =
-            all.into_iter().map(|(_, it)| it).filter(|it| it.is_at_hand(now)).collect();
-        let connected: Vec<_> = at_hand.iter().copied().filter(|it| it.is_connected()).collect();
-        let wanted = choose(&at_hand, ours);
+        let at_hand = || self.each().filter(|it| it.is_at_hand(now));
+        let matters = |it: &&Known| it.is_connected() || it.zone.is_some() || it.shares(ours);
+        let mut best = self.rank_for(now, at_hand().filter(matters));
+        let mut wanted = choose(&best, ours);
+        if wanted.iter().filter(|it| **it).count() < LEAST_NEIGHBOURS {
+            // Only then the others matter, too.
+            best = self.rank_for(now, at_hand());
+            wanted = choose(&best, ours);
+        }
+        let with = || best.iter().copied().zip(wanted.iter().copied());
+        let dial = with().filter(|(it, wanted)| *wanted && !it.is_connected());
+        let dial: Vec<NodeId> = dial.map(|(it, _)| it.record.node).collect();
+        let connected: Vec<_> = with().filter(|(it, _)| it.is_connected()).collect();
         // Who is to be dialled may not answer, so nobody is spare for that reason yet.
-        let enough = choose(&connected, ours);
-        let dial = at_hand.iter().filter(|it| !it.is_connected());
-        let dial = dial.map(|it| it.record.node).filter(|node| wanted.contains(node));
-        let old = |it: &&&Known| {
-            it.link.as_ref().is_some_and(|link| now.since(link.since) > LEAST_CONNECTED)
+        let enough = match dial.is_empty() {
+            true => vec![false; connected.len()],
+            false => choose(&connected.iter().map(|(it, _)| *it).collect::<Vec<_>>(), ours),
         };
-        let spare = connected.iter().rev().filter(old).map(|it| it.record.node);
-        let spare = spare.filter(|node| !wanted.contains(node) && !enough.contains(node));
-        Wanted { dial: dial.collect(), spare: spare.collect() }
+        let spare = connected.iter().zip(enough).rev().filter(|((it, wanted), enough)| {
+            let old = it.connected.is_some_and(|since| now.since(since) > LEAST_CONNECTED);
+            old && !wanted && !enough
+        });
+        let spare = spare.map(|((it, _), _)| it.record.node).collect();
+        Wanted { dial, spare }
+    }
+
+    /// Best first; those who are connected count for more.
+    fn rank_for<'a>(&self, now: Time, among: impl Iterator<Item = &'a Known>) -> Vec<&'a Known> {
+        let stay = |it: &Known| if it.is_connected() { STAY } else { 0.0 };
+        let mut all: Vec<_> = among.map(|it| (it.quality.score(now) + stay(it), it)).collect();
+        all.sort_by(|a, b| better_first(*a, *b));
+        all.into_iter().map(|(_, it)| it).collect()
     }
 
     /// Forgets what is of no use any more.
     pub fn expire(&mut self, now: Time) {
-        let expired = self.known.values().filter(|it| it.record.expires <= now);
-        let expired: Vec<NodeId> = expired.map(|it| it.record.node).collect();
-        for node in expired {
-            self.forget(&node);
+        if self.expires <= now {
+            let expired = self.each().filter(|it| it.record.expires <= now);
+            let expired: Vec<NodeId> = expired.map(|it| it.record.node).collect();
+            expired.iter().for_each(|node| self.forget(node));
+            let next = self.each().map(|it| it.record.expires).min();
+            self.expires = next.unwrap_or(now + MAX_RECORD_LIFE);
         }
         self.buckets.retain(|_, until| *until > now);
     }
@@ -477,10 +698,7 @@ impl Table {
             && !self.is_blocked(&record.node)
             && record.expires > now
             && record.expires <= now + MAX_RECORD_LIFE
-            && self
-                .known
-                .get(&record.node)
-                .is_none_or(|known| record.sequence > known.record.sequence)
+            && self.get(&record.node).is_none_or(|known| record.sequence > known.record.sequence)
     }
 
     /// Whether `from` may make this node check a signature.
@@ -499,76 +717,111 @@ impl Table {
         may
     }
 
-    fn take(&mut self, now: Time, record: PeerRecord, signed: SignedRecord) -> Learnt {
+    fn take(&mut self, now: Time, record: Arc<PeerRecord>, signed: SignedRecord) -> Learnt {
         let node = record.node;
         let location = Location::of_node(&self.space, &node);
         let zone = zone(&self.query, &self.zones, &record, location);
-        let (slot, learnt) = if let Some(known) = self.known.get_mut(&node) {
-            if known.record.addresses != record.addresses {
-                (known.failures, known.not_before) = (0, Time::ZERO);
+        self.expires = self.expires.min(record.expires);
+        let (slot, learnt) = match self.by_node.get(&node).copied() {
+            Some(slot) => {
+                self.replace(slot, record.clone(), signed, zone);
+                (slot, Learnt::Newer)
             }
-            (known.record, known.signed, known.zone) = (record, signed, zone);
-            (known.slot, Learnt::Newer)
-        } else {
-            if self.known.len() >= MAX_KNOWN && self.known.values().all(Known::is_connected) {
+            None if self.len() >= MAX_KNOWN && self.each().all(Known::is_connected) => {
                 return Learnt::Known;
             }
-            let (link, quality) = match self.strangers.remove(&node) {
-                Some((link, quality)) => (Some(link), quality),
-                None => (None, Quality::default()),
-            };
-            let free = self.slots.iter().position(Option::is_none);
-            let slot = free.unwrap_or(self.slots.len());
-            match self.slots.get_mut(slot) {
-                Some(place) => *place = Some(node),
-                None => self.slots.push(Some(node)),
+            None => {
+                let known = Known {
+                    record: record.clone(),
+                    signed,
+                    location,
+                    quality: self.strangers.remove(&node).unwrap_or_default(),
+                    zone,
+                    distance: distance(location, self.own),
+                    since: now,
+                    connected: self.links.get(&node).map(|link| link.since),
+                    failures: 0,
+                    not_before: Time::ZERO,
+                    away: false,
+                    doubted: false,
+                };
+                (self.put(known), Learnt::New)
             }
-            let distance = distance(location, self.own);
-            let (since, failures, not_before) = (now, 0, Time::ZERO);
-            let known = Known {
-                record,
-                signed,
-                location,
-                quality,
-                zone,
-                distance,
-                since,
-                slot,
-                link,
-                failures,
-                not_before,
-                away: false,
-                doubted: false,
-            };
-            self.known.insert(node, known);
-            (slot, Learnt::New)
         };
-        let links = self.known.values_mut().filter_map(|known| known.link.as_mut());
-        for link in links.chain(self.strangers.values_mut().map(|(link, _)| link)) {
+        for link in self.links.values_mut() {
             link.has.set(slot, false);
+            link.touching.set(slot, touches(&record, location, &link.theirs));
+            link.news = true;
         }
-        self.trim(now);
-        if self.known.contains_key(&node) { learnt } else { Learnt::Known }
+        self.stirred = true;
+        if let Some(zone) = zone {
+            self.trim(now, zone);
+        }
+        if self.len() > MAX_KNOWN {
+            self.forget_worst(now, self.len() - MAX_KNOWN + FORGET, |_| true);
+        }
+        if self.by_node.contains_key(&node) { learnt } else { Learnt::Known }
     }
 
-    /// Forgets whom there is no room for, the worst first; never who is connected.
-    fn trim(&mut self, now: Time) {
-        for zone in 0..ZONE_ENDS.len() {
-            let of_zone = self.known.values().filter(|it| it.zone == Some(zone));
-            let excess = of_zone.count().saturating_sub(ZONE_KNOWN);
-            self.forget_worst(now, excess, |it| it.zone == Some(zone));
+    fn replace(
+        &mut self,
+        slot: Slot,
+        record: Arc<PeerRecord>,
+        signed: SignedRecord,
+        zone: Option<u8>,
+    ) {
+        let Some(Some(known)) = self.slots.get_mut(usize::from(slot)) else { return };
+        let moved = known.record.addresses != record.addresses;
+        if moved {
+            (known.failures, known.not_before) = (0, Time::ZERO);
         }
-        if self.known.len() > MAX_KNOWN {
-            self.forget_worst(now, self.known.len() - MAX_KNOWN + FORGET, |_| true);
+        let arcs = |it: &PeerRecord| (it.store != record.store, it.target != record.target);
+        if moved || arcs(&known.record) != (false, false) {
+            self.changes += 1;
+        }
+        (known.record, known.signed, known.zone) = (record, signed, zone);
+    }
+
+    fn put(&mut self, known: Known) -> Slot {
+        let node = known.record.node;
+        let free = self.taken.0.iter().position(|bits| *bits != u64::MAX);
+        let free = free.unwrap_or(self.taken.0.len());
+        let bit = self.taken.0.get(free).map_or(0, |bits| bits.trailing_ones());
+        let slot = free * 64 + bit as usize;
+        if slot >= self.slots.len() {
+            if slot >= self.slots.capacity() {
+                self.slots.reserve_exact(slot + MORE_SLOTS - self.slots.len());
+            }
+            self.slots.resize_with(slot + 1, || None);
+        }
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = Some(known);
+        }
+        let slot = slot as Slot;
+        self.taken.set(slot, true);
+        self.ranked.push(slot);
+        self.by_node.insert(node, slot);
+        self.changes += 1;
+        slot
+    }
+
+    /// Forgets whom there is no room for in a zone, the worst first; never who is connected.
+    fn trim(&mut self, now: Time, zone: u8) {
+        let of_zone = self.each().filter(|it| it.zone == Some(zone));
+        let (mut all, mut free) = (0, 0);
+        for known in of_zone {
+            all += 1;
+            free += usize::from(!known.is_connected());
+        }
+        let excess = usize::saturating_sub(all, ZONE_KNOWN);
+        if free > 0 && excess > 0 {
+            self.forget_worst(now, excess, |it| it.zone == Some(zone));
         }
     }
 
     /// Those outside of the query arc are worse than those inside.
     fn forget_worst(&mut self, now: Time, n: usize, among: impl Fn(&Known) -> bool) {
-        if n == 0 {
-            return;
-        }
-        let among = self.known.values().filter(|it| !it.is_connected() && among(it));
+        let among = self.each().filter(|it| !it.is_connected() && among(it));
         let mut worst: Vec<_> =
             among.map(|it| (it.zone.is_none(), it.quality.score(now), it.since, it)).collect();
         worst.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(b.2.cmp(&a.2)));
@@ -579,63 +832,64 @@ impl Table {
     }
 
     fn forget(&mut self, node: &NodeId) {
-        let Some(known) = self.known.remove(node) else { return };
-        if let Some(place) = self.slots.get_mut(known.slot) {
-            *place = None;
-        }
-        if let Some(link) = known.link {
-            self.strangers.insert(*node, (link, known.quality));
-        }
-    }
-
-    fn link(&self, node: &NodeId) -> Option<&Link> {
-        match self.known.get(node) {
-            Some(known) => known.link.as_ref(),
-            None => self.strangers.get(node).map(|(link, _)| link),
-        }
-    }
-
-    fn set_has(&mut self, node: &NodeId, slot: usize) {
-        let link = match self.known.get_mut(node) {
-            Some(known) => known.link.as_mut(),
-            None => self.strangers.get_mut(node).map(|(link, _)| link),
-        };
-        if let Some(link) = link {
-            link.has.set(slot, true);
+        let Some(slot) = self.by_node.remove(node) else { return };
+        self.taken.set(slot, false);
+        self.ranked.retain(|it| *it != slot);
+        self.changes += 1;
+        let known = self.slots.get_mut(usize::from(slot)).and_then(Option::take);
+        if let Some(known) = known.filter(Known::is_connected) {
+            self.strangers.insert(*node, known.quality);
         }
     }
 }
 
+/// What to tell others of a peer.
+fn info(now: Time, known: &Known) -> PeerInfo {
+    let observed = known.quality.observed(now);
+    PeerInfo { record: known.signed.clone(), observed, away: known.away }
+}
+
 /// Picks, from peers that are given best first, those to be connected to.
-fn choose(best_first: &[&Known], ours: &ArcSet) -> BTreeSet<NodeId> {
-    let mut chosen = BTreeSet::new();
-    let shared = |it: &&Known| it.record.store.union(&it.record.target).intersect(ours);
-    let sharing = best_first.iter().map(|it| (it.record.node, shared(it)));
-    let sharing: Vec<_> = sharing.filter(|(_, shared)| !shared.is_empty()).collect();
+fn choose(best_first: &[&Known], ours: &ArcSet) -> Vec<bool> {
+    let mut chosen = vec![false; best_first.len()];
+    let mut count = 0;
+    let shared = |it: &Known| it.record.store.union(&it.record.target).intersect(ours);
+    let sharing = best_first.iter().enumerate().map(|(i, it)| (i, shared(it)));
+    let mut sharing: Vec<_> = sharing.filter(|(_, shared)| !shared.is_empty()).collect();
     // What is covered by at least one of the chosen, by at least two, and so on.
     let mut covered = [const { ArcSet::empty() }; COPIES];
     // Everything is covered once before anything is covered twice.
     for depth in 0..COPIES {
-        for (node, shared) in &sharing {
+        sharing.retain(|(i, shared)| {
             let lacks = covered.get(depth).is_some_and(|covered| !covered.covers(shared));
-            if chosen.len() < MAX_NEIGHBOURS && lacks && chosen.insert(*node) {
-                let mut more = shared.clone();
-                for covered in &mut covered {
-                    let again = covered.intersect(&more);
-                    *covered = covered.union(&more);
-                    more = again;
-                }
+            if count >= MAX_NEIGHBOURS || !lacks {
+                return true;
             }
+            count += 1;
+            chosen.get_mut(*i).into_iter().for_each(|chosen| *chosen = true);
+            let mut more = shared.clone();
+            for covered in &mut covered {
+                if more.is_empty() {
+                    break;
+                }
+                let again = covered.intersect(&more);
+                *covered = covered.union(&more);
+                more = again;
+            }
+            false
+        });
+    }
+    let mut free = [ZONE_NEIGHBOURS; ZONE_ENDS.len()];
+    for (it, chosen) in best_first.iter().zip(&mut chosen) {
+        let free = it.zone.and_then(|zone| free.get_mut(usize::from(zone)));
+        if let Some(free) = free.filter(|free| **free > 0) {
+            *free -= 1;
+            *chosen = true;
         }
     }
-    for zone in 0..ZONE_ENDS.len() {
-        let of_zone = best_first.iter().filter(|it| it.zone == Some(zone));
-        chosen.extend(of_zone.take(ZONE_NEIGHBOURS).map(|it| it.record.node));
-    }
-    let lacking = LEAST_NEIGHBOURS.saturating_sub(chosen.len());
-    let others = best_first.iter().map(|it| it.record.node).filter(|it| !chosen.contains(it));
-    let others: Vec<_> = others.take(lacking).collect();
-    chosen.extend(others);
+    let count = chosen.iter().filter(|it| **it).count();
+    let others = chosen.iter_mut().filter(|chosen| !**chosen);
+    others.take(LEAST_NEIGHBOURS.saturating_sub(count)).for_each(|chosen| *chosen = true);
     chosen
 }
 
@@ -660,12 +914,11 @@ fn back_off(own: Location, now: Time, known: &mut Known) {
 }
 
 fn touches(record: &PeerRecord, location: Location, arcs: &ArcSet) -> bool {
-    let overlaps = |it: &ArcSet| !it.intersect(arcs).is_empty();
-    arcs.contains(location) || overlaps(&record.store) || overlaps(&record.target)
+    arcs.contains(location) || record.store.overlaps(arcs) || record.target.overlaps(arcs)
 }
 
 /// Which zone to remember a peer for; `None` inside of the query arc.
-fn zone(query: &ArcSet, zones: &Zones, record: &PeerRecord, location: Location) -> Option<usize> {
+fn zone(query: &ArcSet, zones: &Zones, record: &PeerRecord, location: Location) -> Option<u8> {
     match touches(record, location, query) {
         true => None,
         false => zones.of(location),
@@ -673,7 +926,7 @@ fn zone(query: &ArcSet, zones: &Zones, record: &PeerRecord, location: Location) 
 }
 
 /// The ring outside of a query arc, in five zones: small ones at its ends, and a large one opposite.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Zones {
     /// From the end of the longest query arc on.
     outside: Vec<RingArc>,
@@ -692,12 +945,13 @@ impl Zones {
     }
 
     /// `None` for what is not outside.
-    fn of(&self, location: Location) -> Option<usize> {
+    fn of(&self, location: Location) -> Option<u8> {
         let mut before = 0;
         for arc in &self.outside {
             if arc.contains(location) {
                 let at = before + u64::from(location.0.wrapping_sub(arc.start().0));
-                return ZONE_ENDS.iter().position(|end| at * 100 < self.len * end);
+                let zone = ZONE_ENDS.iter().position(|end| at * 100 < self.len * end)?;
+                return u8::try_from(zone).ok();
             }
             before += arc.len();
         }
@@ -762,6 +1016,17 @@ mod tests {
         (table, nodes)
     }
 
+    fn news_of(
+        table: &mut Table,
+        now: Time,
+        to: &NodeId,
+        theirs: &ArcSet,
+        limit: usize,
+    ) -> Vec<PeerInfo> {
+        table.told(to, theirs);
+        table.news(now, to, limit)
+    }
+
     /// Many records, which are good for any test.
     static MANY: LazyLock<Vec<(NodeId, PeerInfo)>> = LazyLock::new(|| {
         let one = |n| {
@@ -783,7 +1048,7 @@ mod tests {
                 let location = Location(end.0.wrapping_add((zones.len * step / 100_000) as u32));
                 let zone = zones.of(location).unwrap();
                 assert!(zone >= last && !query.contains(location));
-                (counts[zone], last) = (counts[zone] + 1, zone);
+                (counts[usize::from(zone)], last) = (counts[usize::from(zone)] + 1, zone);
             }
             for (count, share) in counts.into_iter().zip([11, 22, 34, 22, 11]) {
                 assert!(count.abs_diff(share * 1000) < 10, "{counts:?}");
@@ -870,9 +1135,9 @@ mod tests {
         }
         for (n, (node, info)) in MANY.iter().enumerate().skip(20) {
             table.learn(at(n as u64), *node, info.clone()).unwrap();
-            assert!(table.known.len() <= MAX_KNOWN && table.slots.len() <= MAX_KNOWN + 1);
+            assert!(table.len() <= MAX_KNOWN && table.slots.len() <= MAX_KNOWN + 1);
         }
-        assert!(table.known.len() > MAX_KNOWN - FORGET);
+        assert!(table.len() > MAX_KNOWN - FORGET);
         let old = &MANY[..MAX_KNOWN - FORGET];
         assert!(old.iter().all(|(node, _)| table.get(node).is_some()), "a flood replaces nobody");
         // Outside, only the best are kept.
@@ -882,7 +1147,7 @@ mod tests {
         table.quality(&best).unwrap().up(at(2000));
         table.set_query(at(3000), &query);
         assert!(table.get(&best).is_some());
-        for zone in 0..ZONE_ENDS.len() {
+        for zone in 0..ZONE_ENDS.len() as u8 {
             let of_zone = table.iter().filter(|it| it.zone == Some(zone));
             let (on, off): (Vec<_>, Vec<_>) = of_zone.partition(|it| it.is_connected());
             assert_eq!(on.len() + off.len(), ZONE_KNOWN.max(on.len()));
@@ -958,15 +1223,15 @@ mod tests {
         let (lost, other) = (nodes[0], nodes[1]);
         here.met(at(0), lost);
         here.met(at(0), other);
-        assert_eq!(here.news(at(0), &other, &full, 9).len(), 1);
+        assert_eq!(news_of(&mut here, at(0), &other, &full, 9).len(), 1);
         here.lost(at(10), &lost);
         here.note_away(at(129), patience);
-        assert_eq!(here.news(at(129), &other, &full, 9), []);
+        assert_eq!(news_of(&mut here, at(129), &other, &full, 9), []);
         here.note_away(at(130), patience);
-        let news = here.news(at(130), &other, &full, 9);
+        let news = news_of(&mut here, at(130), &other, &full, 9);
         assert!(news.len() == 1 && news[0].away);
         here.note_away(at(131), patience);
-        assert_eq!(here.news(at(131), &other, &full, 9), []);
+        assert_eq!(news_of(&mut here, at(131), &other, &full, 9), []);
 
         assert_eq!(there.doubtful(at(130)).count(), 0);
         there.learn(at(130), other, news[0].clone()).unwrap();
@@ -1003,15 +1268,15 @@ mod tests {
             table.learn(at(0), to, info.clone()).unwrap();
         }
         let told = |table: &mut Table, to, limit| -> Vec<NodeId> {
-            let news = table.news(at(1), &to, &near, limit);
+            let news = news_of(table, at(1), &to, &near, limit);
             news.iter().map(|it| it.record.read().unwrap().node).collect()
         };
         let mut all = Vec::new();
         for _ in 0..60 {
             let news = told(&mut table, to, 7);
             assert!(news.len() <= 7);
-            let far = news.iter().skip_while(|it| table.known[it].touches(&near));
-            let far: Vec<_> = far.map(|it| table.known[it].touches(&near)).collect();
+            let far = news.iter().skip_while(|it| table.get(it).unwrap().touches(&near));
+            let far: Vec<_> = far.map(|it| table.get(it).unwrap().touches(&near)).collect();
             assert!(far.len() <= ZONE_ENDS.len() && !far.contains(&true));
             all.extend(news);
         }
@@ -1042,7 +1307,7 @@ mod tests {
         for n in 0..15 {
             assert!(dial(&table, now));
             table.failed(now, &nodes[0]);
-            let wait = table.known[&nodes[0]].not_before.since(now);
+            let wait = table.get(&nodes[0]).unwrap().not_before.since(now);
             let most = Duration::from_secs((1 << n).min(600));
             assert!(wait >= most * 3 / 4 && wait <= most * 5 / 4, "{wait:?}");
             assert!(!dial(&table, now + (wait - Duration::from_micros(1))));
@@ -1067,11 +1332,11 @@ mod tests {
         for failures in 1..4 {
             table.met(now, nodes[0]);
             table.lost(now, &nodes[0]);
-            assert!(!dial(&table, now) && table.known[&nodes[0]].failures == failures);
+            assert!(!dial(&table, now) && table.get(&nodes[0]).unwrap().failures == failures);
         }
         table.met(now, nodes[0]);
         table.lost(now + STEADY, &nodes[0]);
-        assert_eq!(table.known[&nodes[0]].failures, 1);
+        assert_eq!(table.get(&nodes[0]).unwrap().failures, 1);
     }
 
     #[test]
@@ -1084,7 +1349,7 @@ mod tests {
         let small = |n: u32| arc((n % 64) << 24, ((n % 64) << 24) + (3 << 24));
         let (small, _) = table(&ours, &(0..200).map(small).collect::<Vec<_>>());
         let dial = small.wanted(at(0), &ours).dial;
-        let inside = dial.iter().map(|it| &small.known[it]).filter(|it| it.zone.is_none());
+        let inside = dial.iter().map(|it| small.get(it).unwrap()).filter(|it| it.zone.is_none());
         let inside: Vec<_> = inside.collect();
         assert_eq!(inside.len(), MAX_NEIGHBOURS);
         for location in (0..64).map(|n| Location(n << 24)) {
@@ -1093,9 +1358,9 @@ mod tests {
         // Nobody in common: two of each zone.
         let (none, _) = table(&arc(0, 1), &vec![ArcSet::empty(); 40]);
         let dial = none.wanted(at(0), &arc(0, 1)).dial;
-        for zone in 0..ZONE_ENDS.len() {
-            let of_zone = |it: &&NodeId| none.known[*it].zone == Some(zone);
-            let known = none.known.keys().filter(of_zone).count();
+        for zone in 0..ZONE_ENDS.len() as u8 {
+            let of_zone = |it: &&NodeId| none.get(it).unwrap().zone == Some(zone);
+            let known = none.by_node.keys().filter(of_zone).count();
             assert_eq!(dial.iter().filter(of_zone).count(), known.min(ZONE_NEIGHBOURS));
         }
         // Neither: three all the same.
@@ -1165,19 +1430,29 @@ mod tests {
                         3 => table.failed(now, &node),
                         4 => table.set_query(now, &arcs),
                         5 => table.expire(now),
-                        6 => out.push(format!("{:?}", table.news(now, &node, &arcs, a % 9))),
+                        6 => out.push(format!("{:?}", news_of(&mut table, now, &node, &arcs, a % 9))),
                         7 => out.push(format!("{:?}", table.wanted(now, &arcs))),
                         _ => out.push(format!("{:?}", table.learn(now, from, MANY[*a].1.clone()))),
                     }
                     for node in &connected {
-                        assert!(table.link(node).is_some());
+                        assert!(table.links.contains_key(node));
                     }
-                    for (node, known) in &table.known {
-                        assert_eq!(table.slots[known.slot], Some(*node));
+                    for (node, slot) in &table.by_node {
+                        let known = table.at(*slot).unwrap();
+                        assert!(known.record.node == *node && table.taken.contains(*slot));
+                        assert!(table.ranked.contains(slot));
                         assert!(!table.strangers.contains_key(node));
                         assert_eq!(known.is_connected(), connected.contains(node));
                     }
-                    assert_eq!(table.slots.iter().flatten().count(), table.known.len());
+                    assert_eq!(table.each().count(), table.len());
+                    assert_eq!((table.taken.len(), table.ranked.len()), (table.len(), table.len()));
+                    for link in table.links.values() {
+                        for (slot, known) in table.slots.iter().enumerate() {
+                            let Some(known) = known else { continue };
+                            let touches = link.touching.contains(slot as Slot);
+                            assert_eq!(touches, known.touches(&link.theirs));
+                        }
+                    }
                 }
                 (out, format!("{table:?}"))
             };

@@ -280,7 +280,7 @@ fn peer_records() {
     for (name, record) in written() {
         let signed = record.sign(&key(), &SPACE);
         assert!(signed.encoding().len() <= MAX_RECORD);
-        assert_eq!(good(name, &signed), record);
+        assert_eq!(*good(name, &signed), record);
     }
     let by_hand = |record: &Raw| {
         let signature = sign(SECRET, &message(&SPACE, &record.0));

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use arcwise_proto::{
     NodeId, Time,
     limits::PAGE_KEYS,
-    session::{Binding, Control, ControlOutput, Digest, Holdings as _, PeerSpace, shared_arcs},
+    ring::ArcSet,
+    session::{
+        Binding, Control, ControlOutput, Digest, Gist, Holdings as _, PeerSpace, Position,
+        shared_arcs,
+    },
     swarm::PushQueue,
     wire::{Message, Observed, PeerInfo},
 };
@@ -44,6 +48,8 @@ pub(super) struct Conn {
     pub(super) pushing: Time,
     next_stream: u32,
     pings: BTreeMap<[u8; 8], ()>,
+    /// What both take, when it was compared last: how the disk stood, and where.
+    gist: Option<Box<(Position, ArcSet, Gist)>>,
 }
 
 impl Conn {
@@ -201,6 +207,7 @@ impl Running {
             pushing: cx.now,
             next_stream: 0,
             pings: BTreeMap::new(),
+            gist: None,
         };
         self.conns.insert(peer, conn);
         if dialed {
@@ -356,12 +363,18 @@ impl Running {
     }
 
     /// What is held where a peer takes it too, in short.
-    fn digest(&self, cx: &Cx<'_>, peer: u32, nonce: [u8; 8]) -> Option<(Digest, Witness)> {
-        let theirs = self.conns.get(&peer)?.theirs.as_ref()?;
-        let arcs = shared_arcs(&self.local(cx), theirs);
-        let Ok(digest) = cx.disk.snapshot().digest(&arcs, &nonce);
+    fn digest(&mut self, cx: &Cx<'_>, peer: u32, nonce: [u8; 8]) -> Option<(Digest, Witness)> {
+        let ours = self.local(cx);
+        let conn = self.conns.get_mut(&peer)?;
+        let arcs = shared_arcs(&ours, conn.theirs.as_ref()?);
+        let position = cx.disk.position();
+        let known = conn.gist.take().filter(|it| it.0 == position && it.1 == arcs);
+        let (.., gist) = &**conn.gist.insert(known.unwrap_or_else(|| {
+            let Ok(gist) = cx.disk.snapshot().gist(&arcs);
+            Box::new((position, arcs.clone(), gist))
+        }));
         let witness = cx.world.check.then(|| Box::new((cx.disk.ids.clone(), arcs)));
-        Some((digest, witness))
+        Some((gist.digest(&nonce), witness))
     }
 
     /// Compares what the peer has told of with what is held here.

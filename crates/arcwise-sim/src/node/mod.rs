@@ -591,7 +591,7 @@ impl Running {
                 }
             }
             Action::Close(to) => {
-                let wanted = self.swarm.wants(now, &to);
+                let wanted = self.swarm.wants(&to);
                 if let Some(peer) = index(&to).filter(|_| !wanted) {
                     self.close(cx, peer);
                 }
