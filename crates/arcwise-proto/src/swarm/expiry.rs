@@ -8,7 +8,7 @@ use crate::time::Time;
 /// differ a little hold the same for most of the time. A guess.
 const STEPS: u64 = 64;
 
-/// What was published before has expired: the same at all nodes for a [`STEPS`]th of `max_age`.
+/// What was published before has expired: the same at all nodes for a 64th of `max_age`.
 pub fn cutoff(now: Time, max_age: Duration) -> Time {
     let max_age = u64::try_from(max_age.as_micros()).unwrap_or(u64::MAX);
     let step = (max_age / STEPS).max(1);
