@@ -2,7 +2,10 @@
 
 use crate::{
     aspect::AspectKey,
-    reconcile::{Items, Parts, Sectors, fingerprint::{Check, Fingerprint}},
+    reconcile::{
+        Items, Parts, Sectors,
+        fingerprint::{Check, Fingerprint},
+    },
     ring::ArcSet,
     time::Time,
 };
