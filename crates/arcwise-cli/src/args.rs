@@ -141,6 +141,7 @@ Examples:
     /// Watch two nodes find each other and come into sync: the protocol, message by message
     Demo(demo::Args),
     Simulate(Simulate),
+    Plan(Plan),
 }
 
 /// Run the node: the daemon that all other commands talk to
@@ -479,7 +480,7 @@ pub(crate) struct Simulate {
     #[arg(long, conflicts_with = "scenario")]
     pub(crate) list: bool,
     /// Print the scenario as TOML, as a beginning for one's own
-    #[arg(long, conflicts_with_all = ["nodes", "length", "seed", "seeds", "html", "unchecked"])]
+    #[arg(long, conflicts_with_all = ["nodes", "length", "seed", "seeds", "html", "flow", "unchecked"])]
     pub(crate) show: bool,
     /// How many nodes there are in all [default: as the scenario says]
     #[arg(long, value_name = "N")]
@@ -497,9 +498,82 @@ pub(crate) struct Simulate {
     /// Write a report with plots into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
-    /// Do not check each time that two nodes agree whether they hold the same, which takes time and memory
+    /// Only model which node holds what, without messages: for up to a million nodes
     #[arg(long)]
+    pub(crate) flow: bool,
+    /// Decide on arcs by this rule; several, with commas between them, are compared
+    #[arg(long, value_name = "RULE", value_delimiter = ',', requires = "flow")]
+    #[arg(default_value = "arcwise")]
+    pub(crate) rule: Vec<Rule>,
+    /// Do not check each time that two nodes agree whether they hold the same, which takes time and memory
+    #[arg(long, conflicts_with = "flow")]
     pub(crate) unchecked: bool,
+}
+
+/// How many copies a space should want, and what disk and bandwidth they take of each node
+///
+/// By formulae, which take nodes to be independent of each other. The exit code is 1 where such a network
+/// cannot give what is asked for.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  arcwise plan --nodes 1000 --size 1TiB --writes 10GiB
+  arcwise plan --nodes 200 --uptime 0.5 --session 4h --life 90d --size 50GiB --room 20GiB
+  arcwise plan --nodes 1000 --size 1TiB --simulate")]
+pub(crate) struct Plan {
+    /// How many nodes there are, on or off
+    #[arg(long, value_name = "N")]
+    pub(crate) nodes: u64,
+    /// How much data there is in the whole space
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) size: u64,
+    /// How much of it is new in a day
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "0")]
+    pub(crate) writes: u64,
+    /// The part of the time in which a node is on
+    #[arg(long, value_name = "PART", default_value_t = 0.9)]
+    pub(crate) uptime: f64,
+    /// How long it stays on, on average
+    #[arg(long, value_name = "TIME", default_value = "1d")]
+    pub(crate) session: arcwise_sim::scenario::Span,
+    /// After how long it is gone for good, with its disk, on average
+    #[arg(long, value_name = "TIME", default_value = "180d")]
+    pub(crate) life: arcwise_sim::scenario::Span,
+    /// One aspect of so many may be lost in a year: the exponent, so 9 is one of a billion
+    #[arg(long, value_name = "NINES", default_value_t = 9.0)]
+    pub(crate) nines: f64,
+    /// For one second of so many, an aspect may be out of reach: the exponent
+    #[arg(long, value_name = "NINES", default_value_t = 5.0)]
+    pub(crate) reachable: f64,
+    /// The part of the nodes that may be gone for good at the same moment
+    #[arg(long, value_name = "PART", default_value_t = 0.3)]
+    pub(crate) at_once: f64,
+    /// Bytes a second that a node can send
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "2MiB")]
+    pub(crate) up: u64,
+    /// Bytes a second that it can receive
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "10MiB")]
+    pub(crate) down: u64,
+    /// How much a node has room for [default: any]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) room: Option<u64>,
+    /// How long a node may be away before others take its place where there are too few copies
+    #[arg(long, value_name = "TIME", default_value = "2m", hide_short_help = true)]
+    pub(crate) patience: arcwise_sim::scenario::Span,
+    /// Also simulate which node holds what in such a network, which takes some seconds
+    #[arg(long)]
+    pub(crate) simulate: bool,
+}
+
+/// How nodes decide which part of the ring to hold.
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+pub(crate) enum Rule {
+    /// As Arcwise does
+    Arcwise,
+    /// As lib3h recommended
+    Lib3h,
+    /// As kitsune did
+    Kitsune,
 }
 
 /// An address or its first digits, and a path inside what has it.

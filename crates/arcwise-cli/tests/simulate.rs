@@ -75,6 +75,49 @@ fn what_does_not_hold_is_told() {
 }
 
 #[test]
+fn rules_can_be_compared() {
+    let home = Home::empty();
+    let args = [
+        "loss-30",
+        "--nodes",
+        "60",
+        "--length",
+        "40m",
+        "--flow",
+        "--rule",
+        "arcwise,lib3h",
+        "--json",
+    ];
+    let done = simulate(&home, &args);
+    let results: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let rules: Vec<_> = results.as_array().unwrap().iter().map(|it| &it["rule"]).collect();
+    assert_eq!(rules, ["arcwise", "lib3h"]);
+    simulate(&home, &["merge", "--flow"]).fails(2, &["merge", "no network that could be cut"]);
+    simulate(&home, &["churn", "--rule", "lib3h"]).fails(2, &["--flow"]);
+    simulate(&home, &["churn", "--flow", "--rule", "fair"]).fails(2, &["fair", "kitsune"]);
+}
+
+#[test]
+fn plans_say_what_to_do_and_what_it_takes() {
+    let home = Home::empty();
+    let plan =
+        |args: &[&str]| home.run([&["plan", "--nodes", "1000", "--size", "1TiB"], args].concat());
+    let told = plan(&["--writes", "10GiB"]).ok();
+    for words in ["1,000 nodes", "1.00 TiB in all", "disk ", "space create NAME --copies "] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    let told = plan(&["--nines", "12", "--json"]).json();
+    assert_eq!(told["asked"]["durability"], 12.0);
+    assert!(told["answer"]["copies"][1].as_u64() > Some(8), "{told}");
+    plan(&["--uptime", "80"]).fails(2, &["--uptime: it must be above 0 and at most 1"]);
+    plan(&["--session", "long"]).fails(2, &["write a number and ms, s, m, h or d"]);
+    plan(&["--room", "1GiB"]).fails(1, &["copies take about", "there is room for 1.00 GiB"]);
+    plan(&["--up", "1KiB"]).fails(1, &["of each node's bandwidth, and it has 1.00 KiB/s"]);
+    plan(&["--at-once", "0.99"]).fails(1, &["more than 255 copies would be needed"]);
+    home.run(["plan"]).fails(2, &["--nodes <N>", "--size <SIZE>"]);
+}
+
+#[test]
 fn what_cannot_be_simulated_is_told_plainly() {
     let home = Home::empty();
     let fails = |args: &[&str], code, words: &[&str]| simulate(&home, args).fails(code, words);

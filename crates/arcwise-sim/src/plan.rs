@@ -136,7 +136,9 @@ pub enum PlanError {
         problem: &'static str,
     },
     /// No number of copies gives that.
-    #[error("more than {most} copies would be needed for that; ask for fewer nines, or for longer-lived nodes")]
+    #[error(
+        "more than {most} copies would be needed for that; ask for fewer nines, or for longer-lived nodes"
+    )]
     Copies {
         /// The most there can be.
         most: u32,
@@ -374,7 +376,10 @@ impl Question {
         }
         let cycle = self.session.0.as_secs_f64() / self.online;
         if self.life.0.as_secs_f64() < cycle {
-            return fail("life", "it must not be shorter than a session and the time away after it");
+            return fail(
+                "life",
+                "it must not be shorter than a session and the time away after it",
+            );
         }
         if !positive(self.bytes) {
             return fail("bytes", "it must be above 0");
@@ -635,7 +640,10 @@ mod tests {
             }
         }
         let fails = |asked: Question| plan(&asked).unwrap_err();
-        assert!(matches!(fails(Question { nodes: 10, ..base() }), PlanError::Nodes { nodes: 10, .. }));
+        assert!(matches!(
+            fails(Question { nodes: 10, ..base() }),
+            PlanError::Nodes { nodes: 10, .. }
+        ));
         assert!(matches!(fails(Question { room: Some(1e6), ..base() }), PlanError::Room { .. }));
         let much = Question { written: 1e15, ..base() };
         assert!(matches!(fails(much), PlanError::Bandwidth { .. }));

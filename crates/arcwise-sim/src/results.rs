@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::Scenario;
+use crate::{flow::Rule, scenario::Scenario};
 
 /// Sectors of the ring of which the copies are counted: as many as the published result has.
 pub const SECTORS: usize = 512;
@@ -14,6 +14,9 @@ pub struct Results {
     pub scenario: Scenario,
     /// With which seed.
     pub seed: u64,
+    /// Of the model of the arcs alone: the rule by which nodes decided on them. `None` for the full protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
     /// What must always hold, and did not; empty where all is well.
     pub violations: Vec<Violation>,
     /// What the scenario expects, and did not come true.

@@ -459,7 +459,7 @@ impl Watch {
         let missed = missed(scenario, &summary);
         let (violations, samples) = (self.violations, self.samples);
         let scenario = scenario.clone();
-        Results { scenario, seed, violations, missed, samples, summary, fingerprint }
+        Results { scenario, seed, rule: None, violations, missed, samples, summary, fingerprint }
     }
 }
 

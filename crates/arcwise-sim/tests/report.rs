@@ -1,6 +1,7 @@
 //! The page, the table and the JSON, of results that are made up.
 
 use arcwise_sim::{
+    flow::Rule,
     report,
     results::{Bytes, Results, Sample, Summary, Violation},
     scenario::{Scenario, What},
@@ -93,6 +94,7 @@ fn made_up(name: &str, seed: u64) -> Results {
     let per_hour = |it: u64| (it as f64 / hours) as u64;
     let mut results = Results {
         seed,
+        rule: None,
         violations: Vec::new(),
         missed: Vec::new(),
         summary: Summary {
@@ -212,13 +214,17 @@ fn page_of_few_runs() {
 }
 
 #[test]
-fn scenarios_beside_each_other() {
-    let names = ["loss-30", "loss-50", "churn"];
+fn rules_beside_each_other() {
+    let rules = [Rule::Arcwise, Rule::Lib3h, Rule::Kitsune];
+    let by = |rule, seed| Results { rule: Some(rule), ..made_up("loss-30", seed + rule as u64) };
     let results: Vec<_> =
-        names.iter().flat_map(|name| (0..9).map(|seed| made_up(name, seed))).collect();
+        rules.into_iter().flat_map(|it| (0..9).map(move |seed| by(it, seed))).collect();
     let page = page("compared", &results);
-    assert!(page.contains("loss-30, loss-50, churn"));
-    println!("{}", report::table(&results));
+    assert!(page.contains("<h1>loss-30: arcs by arcwise, lib3h, kitsune</h1>"));
+    let table = report::table(&results);
+    assert!(table.contains("arcs by     kitsune\n"), "{table}");
+    let table = report::table(&results[9..10]);
+    assert!(table.contains("arcwise simulate loss-30 --flow --rule lib3h --seed 1\n"), "{table}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod files;
 mod join;
 mod node;
 mod peers;
+mod plan;
 mod serve;
 pub(crate) mod simulate;
 mod space;
@@ -61,6 +62,7 @@ pub(crate) async fn run(command: Command, data: &Path, output: Output) -> anyhow
             true => Ok(Exit::Done),
             false => Ok(Exit::Failed),
         },
+        Command::Plan(args) => plan::plan(args, output).await,
         Command::Simulate(args) => simulate::simulate(args, output).await,
     }
 }

@@ -7,23 +7,24 @@ use std::{
     path::Path,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Instant,
 };
 
 use anyhow::Context;
 use arcwise_sim::{
-    Options, Progress, report,
+    Options, Progress, flow, report,
     results::{Results, Sample},
-    scenario::{BUILT_IN, Scenario},
+    scenario::{BUILT_IN, Scenario, What},
 };
 use indicatif::ProgressBar;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    args::Simulate,
+    args::{Rule, Simulate},
     exit::{Exit, NotFound, Usage},
     files::{printable, printable_path},
     output::{Output, table},
@@ -57,14 +58,20 @@ pub(super) async fn simulate(args: Simulate, output: Output) -> anyhow::Result<E
     scenario.nodes = args.nodes.unwrap_or(scenario.nodes);
     scenario.length = args.length.unwrap_or(scenario.length);
     scenario.check().map_err(wrong)?;
+    let is_cut = scenario.events.iter().any(|event| matches!(event.what, What::Cut { .. }));
+    if args.flow && is_cut {
+        let words = "with --flow there are no messages, and so no network that could be cut";
+        return Err(Usage(format!("{}: {words}", printable(name.as_bytes()))).into());
+    }
     if let Some(file) = &args.html {
         writable(file)?;
     }
 
     let stop = CancellationToken::new();
     let signals = stop_at_signals(stop.clone())?;
-    let (first, count, check) = (args.seed, args.seeds, !args.unchecked);
-    let running = tokio::task::spawn_blocking(move || runs(&scenario, first, count, check, output));
+    let jobs = jobs(&args);
+    let check = !args.unchecked;
+    let running = tokio::task::spawn_blocking(move || runs(&scenario, &jobs, check, output));
     let results = match stop.run_until_cancelled(running).await {
         Some(results) => results.context("the simulation has failed")?,
         // It ends with the process.
@@ -116,7 +123,8 @@ Examples:
   arcwise simulate churn --nodes 1000 --seed 7
   arcwise simulate merge --seeds 20 --json > results.json
   arcwise simulate loss-50 --show > mine.toml    a beginning for one's own
-  arcwise simulate mine.toml",
+  arcwise simulate mine.toml
+  arcwise simulate loss-30 --nodes 100000 --flow --rule arcwise,lib3h --html compared.html",
         table("<<", &rows)
     )
 }
@@ -158,25 +166,39 @@ fn cannot_write(file: &Path) -> String {
     format!("cannot write {}", printable_path(file))
 }
 
-/// Runs a scenario with each of some seeds: one run on all cores, or several beside each other.
-fn runs(scenario: &Scenario, first: u64, count: u32, check: bool, output: Output) -> Vec<Results> {
+/// One run: its seed, and in the model of the arcs alone the rule.
+type Job = (u64, Option<flow::Rule>);
+
+fn jobs(args: &Simulate) -> Vec<Job> {
+    let rule = |rule: &Rule| match rule {
+        Rule::Arcwise => flow::Rule::Arcwise,
+        Rule::Lib3h => flow::Rule::Lib3h,
+        Rule::Kitsune => flow::Rule::Kitsune,
+    };
+    let rules = match args.flow {
+        true => args.rule.iter().map(|it| Some(rule(it))).collect(),
+        false => vec![None],
+    };
+    let seeds = || (0..u64::from(args.seeds)).map(|it| args.seed.wrapping_add(it));
+    rules.into_iter().flat_map(|rule| seeds().map(move |seed| (seed, rule))).collect()
+}
+
+/// Does each of the jobs: one on all cores, or several beside each other.
+fn runs(scenario: &Scenario, jobs: &[Job], check: bool, output: Output) -> Vec<Results> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let workers = cores.min(count as usize);
-    let options = Options { threads: cores / workers, check };
-    let bar = output.part(scenario.name.clone(), u64::from(count) * STEPS);
-    let next = AtomicU64::new(0);
+    let workers = cores.min(jobs.len());
+    let options = Options { threads: cores / workers.max(1), check };
+    let bar = output.part(scenario.name.clone(), jobs.len() as u64 * STEPS);
+    let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= u64::from(count) {
-                        return;
-                    }
-                    let mut shown = Shown { bar: &bar, count, position: 0 };
-                    let seed = first.wrapping_add(number);
-                    let run = arcwise_sim::run(scenario, seed, &options, &mut |it| shown.show(it));
+                    let Some(job) = jobs.get(number) else { return };
+                    let mut shown = Shown { bar: &bar, alone: jobs.len() == 1, position: 0 };
+                    let run = one(scenario, *job, &options, &mut shown);
                     let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
                     results.push((number, run));
                 }
@@ -189,10 +211,30 @@ fn runs(scenario: &Scenario, first: u64, count: u32, check: bool, output: Output
     results.into_iter().map(|(_, run)| run).collect()
 }
 
+fn one(
+    scenario: &Scenario,
+    (seed, rule): Job,
+    options: &Options,
+    shown: &mut Shown<'_>,
+) -> Results {
+    match rule {
+        None => arcwise_sim::run(scenario, seed, options, &mut |it| shown.show(it)),
+        Some(rule) => {
+            let began = Instant::now();
+            let mut results = flow::run(scenario, seed, rule, &mut |part| {
+                shown.show(Progress { part, sample: None });
+            });
+            results.summary.took = began.elapsed().as_secs_f64();
+            results
+        }
+    }
+}
+
 /// How far one run is, on the bar of all.
 struct Shown<'a> {
     bar: &'a ProgressBar,
-    count: u32,
+    /// There is no other run.
+    alone: bool,
     position: u64,
 }
 
@@ -201,7 +243,7 @@ impl Shown<'_> {
         let position = (progress.part.clamp(0.0, 1.0) * STEPS as f64) as u64;
         self.bar.inc(position.saturating_sub(self.position));
         self.position = self.position.max(position);
-        if self.count == 1
+        if self.alone
             && let Some(sample) = progress.sample
         {
             self.bar.set_message(told(sample));

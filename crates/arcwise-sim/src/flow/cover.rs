@@ -110,7 +110,8 @@ impl Cover {
 
     /// The fewest claims at any point of an arc; `None` where there is no point in it.
     pub(super) fn least(&self, from: Location, arc: Reach) -> Option<u32> {
-        let (up, down) = (self.range(from, 0, arc.up as i64), self.range(from, -(arc.down as i64), 0));
+        let (up, down) =
+            (self.range(from, 0, arc.up as i64), self.range(from, -(arc.down as i64), 0));
         up.chain(down).map(|point| self.on[point]).min()
     }
 
@@ -177,10 +178,8 @@ impl Cover {
         after: Reach,
         mut each: impl FnMut(&mut Self, usize, bool),
     ) {
-        let sides = [
-            (before.up as i64, after.up as i64),
-            (-(before.down as i64), -(after.down as i64)),
-        ];
+        let sides =
+            [(before.up as i64, after.up as i64), (-(before.down as i64), -(after.down as i64))];
         for (n, (before, after)) in sides.into_iter().enumerate() {
             let more = if n == 0 { after > before } else { after < before };
             for point in self.range(from, before.min(after), before.max(after)) {

@@ -117,12 +117,7 @@ const AUDITS: [u32; 2] = [300, 3900];
 const SAMPLES: u32 = 360;
 
 /// Simulates with what [`Options::default`] says, but for the rule. `progress` is told which part is done.
-pub fn run(
-    scenario: &Scenario,
-    seed: u64,
-    rule: Rule,
-    progress: &mut dyn FnMut(f64),
-) -> Results {
+pub fn run(scenario: &Scenario, seed: u64, rule: Rule, progress: &mut dyn FnMut(f64)) -> Results {
     run_with(scenario, seed, Options { rule, ..Options::default() }, progress)
 }
 
@@ -266,7 +261,8 @@ impl<'a> Flow<'a> {
             let decider = flow.decider(i, Reach::default());
             flow.deciders.push(decider);
         }
-        let full = if options.rule == Rule::Kitsune { Reach { up: RING, down: 0 } } else { Reach::FULL };
+        let full =
+            if options.rule == Rule::Kitsune { Reach { up: RING, down: 0 } } else { Reach::FULL };
         let first = flow.people.first as usize;
         if !options.settled {
             flow.nodes[first].target = full;
@@ -403,8 +399,7 @@ impl<'a> Flow<'a> {
         let copy = quality.copy(time);
         let is_gone = quality.presumed_gone(time, patience * 5);
         let is_away = quality.absent(time).is_some_and(|it| it >= patience);
-        let (patient, here) =
-            (if is_gone { 0.0 } else { copy }, if is_away { 0.0 } else { copy });
+        let (patient, here) = (if is_gone { 0.0 } else { copy }, if is_away { 0.0 } else { copy });
         if self.patient[i].weight == patient && self.here[i].weight == here {
             return;
         }
@@ -482,7 +477,8 @@ impl<'a> Flow<'a> {
                 }
             }
             let node = &self.nodes[i];
-            if node.on && !node.is_new() && (self.scenario.people.session.is_some() || node.limited) {
+            if node.on && !node.is_new() && (self.scenario.people.session.is_some() || node.limited)
+            {
                 looks.push(i as u32);
             }
         }
@@ -586,7 +582,8 @@ impl<'a> Flow<'a> {
     fn drop_outside(&mut self, i: usize) {
         let node = &mut self.nodes[i];
         node.dropping = false;
-        let (disk, kept, location, on) = (node.disk, node.disk.and(node.target), node.location, node.on);
+        let (disk, kept, location, on) =
+            (node.disk, node.disk.and(node.target), node.location, node.on);
         if disk == kept {
             return;
         }
@@ -712,9 +709,10 @@ impl<'a> Flow<'a> {
     fn rate(&self, sides: &[Vec<u32>; 2]) -> f64 {
         let network = &self.scenario.network;
         let limit = |bits: f64| if bits > 0.0 { bits / 8.0 } else { f64::INFINITY };
-        let given = sides.iter().flatten().map(|giver| {
-            limit(network.up) / f64::from(self.serving[*giver as usize].max(1))
-        });
+        let given = sides
+            .iter()
+            .flatten()
+            .map(|giver| limit(network.up) / f64::from(self.serving[*giver as usize].max(1)));
         given.sum::<f64>().min(limit(network.down))
     }
 
@@ -825,6 +823,7 @@ impl<'a> Flow<'a> {
         Results {
             scenario: self.scenario.clone(),
             seed,
+            rule: Some(self.options.rule),
             violations: Vec::new(),
             missed,
             samples: self.samples,

@@ -10,10 +10,13 @@ use arcwise_proto::{
     time::Time,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::cover::Reach;
 
 /// How nodes decide on their arcs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Rule {
     /// As they do: [`Sizing`].
     Arcwise,
@@ -33,6 +36,17 @@ pub enum Rule {
     /// than 14.3 % above it, the arc changes by the ratio to the middle of these, damped by the number of
     /// peers seen; who sees fewer peers than three quarters of the coverage grows.
     Kitsune,
+}
+
+impl Rule {
+    /// As it is named on the command line and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Arcwise => "arcwise",
+            Self::Lib3h => "lib3h",
+            Self::Kitsune => "kitsune",
+        }
+    }
 }
 
 /// How often lib3h's rule is applied. A guess: as often as nodes told each other of themselves.
@@ -109,7 +123,9 @@ impl Controller {
                 Some(reach(location, &arcs))
             }
             Self::Lib3h(regular) => regular.look(now, LIB3H_LOOKS, |it| it.lib3h(view, copies)),
-            Self::Kitsune(regular) => regular.look(now, KITSUNE_LOOKS, |it| it.kitsune(view, copies)),
+            Self::Kitsune(regular) => {
+                regular.look(now, KITSUNE_LOOKS, |it| it.kitsune(view, copies))
+            }
         }
         .filter(|reach| *reach != view.own || view.own.is_empty())
     }
@@ -240,9 +256,7 @@ impl Regular {
             false => (count as f64 * factor).ceil() as u64,
         };
         let after = within(new << power);
-        if new < count
-            && (after.0 < least || (!is_slack((coverage, peers)) && is_slack(after)))
-        {
+        if new < count && (after.0 < least || (!is_slack((coverage, peers)) && is_slack(after))) {
             return own;
         }
         let grown = new.saturating_sub(count);
@@ -345,7 +359,8 @@ mod tests {
         // 21.5 copies are fine.
         assert_eq!(kitsune(344, 1.0 / 16.0, 1.0 / 16.0), 1.0 / 16.0);
         // Half of that: a little more is taken; twice that, with few peers seen: a little less.
-        let (more, less) = (kitsune(172, 1.0 / 16.0, 1.0 / 16.0), kitsune(688, 1.0 / 16.0, 1.0 / 16.0));
+        let (more, less) =
+            (kitsune(172, 1.0 / 16.0, 1.0 / 16.0), kitsune(688, 1.0 / 16.0, 1.0 / 16.0));
         assert!(more > 1.0 / 16.0 && more < 1.0 / 13.0, "{more}");
         assert!(less < 1.0 / 16.0 && less > 1.0 / 19.0, "{less}");
         // Who has come holds everything.
@@ -360,7 +375,8 @@ mod tests {
 
     #[test]
     fn arcs_and_reaches_are_the_same() {
-        for (location, up, down) in [(0, 5, 7), (9, 1, 0), (u32::MAX, 3, 3), (3, 1 << 30, 1 << 31)] {
+        for (location, up, down) in [(0, 5, 7), (9, 1, 0), (u32::MAX, 3, 3), (3, 1 << 30, 1 << 31)]
+        {
             let (location, it) = (Location(location), Reach { up, down });
             assert_eq!(reach(location, &arc(location, it).into()), it);
         }

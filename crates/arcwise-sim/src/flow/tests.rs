@@ -61,7 +61,8 @@ fn what_is_lost_at_once_comes_back() {
 
 #[test]
 fn those_who_store_nothing_are_made_up_for() {
-    let results = simulate(&settled(400, 10, "[others]\nfree_riders = 0.5"), 4, Rule::Arcwise, true);
+    let results =
+        simulate(&settled(400, 10, "[others]\nfree_riders = 0.5"), 4, Rule::Arcwise, true);
     assert!(results.summary.copies.0 >= 20.0, "{:?}", results.summary.copies);
 }
 

@@ -38,7 +38,12 @@ impl Measure {
     }
 
     pub(super) fn value(&self, results: &Results) -> String {
-        (self.show)((self.of)(results))
+        self.told((self.of)(results))
+    }
+
+    /// A number of what it is of; what is no number is not known.
+    pub(super) fn told(&self, value: f64) -> String {
+        if value.is_finite() { (self.show)(value) } else { "-".to_owned() }
     }
 
     /// What it should be, in words.
@@ -70,6 +75,11 @@ fn end(results: &Results) -> Option<&Sample> {
 /// The part of `all`; nothing of nothing.
 fn part(some: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { some as f64 / all as f64 }
+}
+
+/// What the model of the arcs alone knows nothing of.
+fn of_protocol(results: &Results, value: f64) -> f64 {
+    if results.rule.is_none() { value } else { f64::NAN }
 }
 
 fn any(_: &Results) -> Wanted {
@@ -114,19 +124,16 @@ pub(super) const MEASURES: &[Measure] = &[
         about: "The longest time that any sector had fewer copies than the least number.",
     },
     Measure {
-        name: "not acknowledged, lost",
-        of: |it| {
-            let (lost, acknowledged) = it.summary.lost;
-            part(lost.saturating_sub(acknowledged), it.summary.published)
-        },
+        name: "aspects lost",
+        of: |it| part(it.summary.lost.0, it.summary.published),
         show: text::percent,
         units: &[(0.01, "%")],
         wanted: |it| Wanted::Most(it.scenario.expect.lost),
-        about: "Aspects that nobody has any more and no receipt was given for, as a part of all.",
+        about: "Nobody has them any more, nor will have: as a part of all.",
     },
     Measure {
-        name: "acknowledged, lost",
-        of: |it| it.summary.lost.1 as f64,
+        name: "acknowledged ones lost",
+        of: |it| of_protocol(it, it.summary.lost.1 as f64),
         show: text::number,
         units: ONE,
         wanted: any,
@@ -138,7 +145,8 @@ pub(super) const MEASURES: &[Measure] = &[
         of: |it| end(it).map_or(0.0, |it| it.lacking as f64),
         show: text::number,
         units: ONE,
-        wanted: |_| Wanted::Most(0.0),
+        // The model of the arcs alone does not wait for it.
+        wanted: |it| if it.rule.is_none() { Wanted::Most(0.0) } else { Wanted::Any },
         about: "Aspects that a node should hold and does not, over all nodes.",
     },
     Measure {
@@ -159,7 +167,7 @@ pub(super) const MEASURES: &[Measure] = &[
     },
     Measure {
         name: "spreading, median",
-        of: |it| it.summary.spreading.0,
+        of: |it| of_protocol(it, it.summary.spreading.0),
         show: text::seconds,
         units: &text::TIMES,
         wanted: any,
@@ -167,7 +175,7 @@ pub(super) const MEASURES: &[Measure] = &[
     },
     Measure {
         name: "spreading, 99 %",
-        of: |it| it.summary.spreading.1,
+        of: |it| of_protocol(it, it.summary.spreading.1),
         show: text::seconds,
         units: &text::TIMES,
         wanted: any,
@@ -175,7 +183,7 @@ pub(super) const MEASURES: &[Measure] = &[
     },
     Measure {
         name: "spreading, longest",
-        of: |it| it.summary.spreading.2,
+        of: |it| of_protocol(it, it.summary.spreading.2),
         show: text::seconds,
         units: &text::TIMES,
         wanted: any,
@@ -184,7 +192,7 @@ pub(super) const MEASURES: &[Measure] = &[
     Measure {
         name: "look-ups that found all",
         of: |it| match it.summary.asked {
-            (0, _, _) => 1.0,
+            (0, _, _) => f64::NAN,
             (asked, found, _) => part(found, asked),
         },
         show: text::percent,
@@ -194,7 +202,7 @@ pub(super) const MEASURES: &[Measure] = &[
     },
     Measure {
         name: "peers asked for each",
-        of: |it| it.summary.asked.2,
+        of: |it| of_protocol(it, it.summary.asked.2),
         show: text::number,
         units: ONE,
         wanted: any,
@@ -210,7 +218,7 @@ pub(super) const MEASURES: &[Measure] = &[
     },
     Measure {
         name: "  for control",
-        of: |it| it.summary.bytes.control as f64,
+        of: |it| of_protocol(it, it.summary.bytes.control as f64),
         show: text::bytes,
         units: &text::BYTES,
         wanted: any,
@@ -218,7 +226,7 @@ pub(super) const MEASURES: &[Measure] = &[
     },
     Measure {
         name: "  for comparing",
-        of: |it| it.summary.bytes.comparing as f64,
+        of: |it| of_protocol(it, it.summary.bytes.comparing as f64),
         show: text::bytes,
         units: &text::BYTES,
         wanted: any,
@@ -242,7 +250,7 @@ pub(super) const MEASURES: &[Measure] = &[
     },
     Measure {
         name: "  for requests",
-        of: |it| it.summary.bytes.requests as f64,
+        of: |it| of_protocol(it, it.summary.bytes.requests as f64),
         show: text::bytes,
         units: &text::BYTES,
         wanted: any,
@@ -250,7 +258,7 @@ pub(super) const MEASURES: &[Measure] = &[
     },
     Measure {
         name: "  for transport",
-        of: |it| it.summary.bytes.transport as f64,
+        of: |it| of_protocol(it, it.summary.bytes.transport as f64),
         show: text::bytes,
         units: &text::BYTES,
         wanted: any,
@@ -284,8 +292,8 @@ pub(super) const MEASURES: &[Measure] = &[
         about: "In all.",
     },
     Measure {
-        name: "of those acknowledged",
-        of: |it| it.summary.acknowledged as f64,
+        name: "acknowledged by receipts",
+        of: |it| of_protocol(it, it.summary.acknowledged as f64),
         show: text::number,
         units: ONE,
         wanted: any,

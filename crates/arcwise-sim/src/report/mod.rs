@@ -10,6 +10,7 @@ mod table;
 mod text;
 
 use crate::{
+    flow::Rule,
     results::Results,
     scenario::{Scenario, Span},
 };
@@ -35,16 +36,48 @@ struct Group<'a> {
 fn groups(results: &[Results]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     for result in results {
-        match groups.iter_mut().find(|group| {
-            group.results.first().is_some_and(|first| first.scenario == result.scenario)
-        }) {
+        let is_same = |group: &&mut Group<'_>| {
+            let first = group.results.first();
+            first.is_some_and(|it| (&it.scenario, it.rule) == (&result.scenario, result.rule))
+        };
+        match groups.iter_mut().find(is_same) {
             Some(group) => group.results.push(result),
-            None => {
-                groups.push(Group { name: result.scenario.name.clone(), results: vec![result] })
-            }
+            None => groups.push(Group { name: String::new(), results: vec![result] }),
         }
     }
+    let same_scenario = results.windows(2).all(|it| match it {
+        [a, b] => a.scenario == b.scenario,
+        _ => true,
+    });
+    let same_rule =
+        groups.len() < 2 || !same_scenario && results.iter().all(|it| it.rule.is_none());
+    for group in &mut groups {
+        let Some(first) = group.results.first() else { continue };
+        group.name = match (same_scenario, same_rule) {
+            (_, true) => first.scenario.name.clone(),
+            (true, false) => rule(first).to_owned(),
+            (false, false) => format!("{}, {}", first.scenario.name, rule(first)),
+        };
+    }
     groups
+}
+
+/// By what nodes decided on their arcs.
+fn rule(results: &Results) -> &'static str {
+    results.rule.map_or("full protocol", Rule::name)
+}
+
+/// Of which scenarios they are, and by which rules.
+fn title(results: &[Results]) -> String {
+    let mut names: Vec<_> = results.iter().map(|it| it.scenario.name.as_str()).collect();
+    names.dedup();
+    let mut rules: Vec<_> = results.iter().map(rule).collect();
+    rules.dedup();
+    match (names.as_slice(), rules.as_slice()) {
+        ([], _) => "nothing".to_owned(),
+        (names, ["full protocol"]) => names.join(", "),
+        (names, rules) => format!("{}: arcs by {}", names.join(", "), rules.join(", ")),
+    }
 }
 
 /// The command that gives the same results again. Of a scenario that is not built in, the file is to be there.
@@ -64,6 +97,11 @@ fn command(results: &Results) -> String {
         if built_in.length != *length {
             command += &format!(" --length {length}");
         }
+    }
+    match results.rule {
+        Some(Rule::Arcwise) => command += " --flow",
+        Some(rule) => command += &format!(" --flow --rule {}", rule.name()),
+        None => {}
     }
     command + &format!(" --seed {}", results.seed)
 }

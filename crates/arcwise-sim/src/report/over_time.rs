@@ -223,10 +223,12 @@ fn levels(results: &Results) -> Vec<Level> {
     ]
 }
 
-/// What is above all that matters, as when each node holds everything at first, is cut off.
+/// What is above all that matters, as when each node holds everything at first, is cut off: what is more than
+/// twice the normal number, and than the fewest in the second half of the time.
 fn most_copies(results: &[&Results]) -> f64 {
     let normal = results.iter().map(|it| it.scenario.copies.1).max().unwrap_or(0);
-    let fewest = results.iter().flat_map(|it| &it.samples).map(|it| it.copies.0);
+    let late = results.iter().flat_map(|it| it.samples.iter().skip(it.samples.len() / 2));
+    let fewest = late.map(|it| it.copies.0);
     fewest.fold(f64::from(normal) * 2.0, f64::max)
 }
 

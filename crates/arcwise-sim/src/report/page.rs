@@ -8,7 +8,7 @@ use super::{
     over_time,
     plot::{Axis, Histogram, Mark, Plot, Scale},
     text::{self, escaped},
-    verdict,
+    title, verdict,
 };
 use crate::{results::Results, scenario::Scenario};
 
@@ -41,11 +41,7 @@ macro_rules! put {
 }
 
 fn head(page: &mut String, results: &[Results], groups: &[Group<'_>]) {
-    let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
-    let title = match names.as_slice() {
-        [] => "nothing".to_owned(),
-        names => escaped(&names.join(", ")),
-    };
+    let title = escaped(&title(results));
     let held = results.iter().all(Results::held);
     put!(
         page,
@@ -57,9 +53,13 @@ fn head(page: &mut String, results: &[Results], groups: &[Group<'_>]) {
         if held { "held" } else { "did not hold" },
         include_str!("style.css")
     );
+    let mut told = None;
     for group in groups {
         let Some(first) = group.results.first() else { continue };
         let scenario = &first.scenario;
+        if told.replace(scenario) == Some(scenario) {
+            continue;
+        }
         put!(page, "<p>{}</p>", escaped(&scenario.about));
         let runs = match group.results.as_slice() {
             [one] => format!("seed {}", one.seed),
@@ -140,7 +140,7 @@ fn row(page: &mut String, measure: &Measure, groups: &[Group<'_>], judged: bool)
     let mut wanted: Vec<_> = Vec::new();
     for group in groups {
         wanted.extend(group.results.first().map(|first| measure.wanted(first)));
-        let [least, median, most] = measure.spread(&group.results).map(measure.show);
+        let [least, median, most] = measure.spread(&group.results).map(|it| measure.told(it));
         let cells = match (groups.len(), group.results.len()) {
             (_, 1) => vec![median],
             (1, _) => vec![least, median, most],
@@ -178,7 +178,8 @@ fn histogram(measure: &Measure, groups: &[Group<'_>]) -> Option<String> {
     let values: Vec<_> = groups.iter().map(|it| (it.name.clone(), values(it))).collect();
     let mut all = values.iter().flat_map(|(_, values)| values.iter().map(|it| it.0));
     let first = all.next()?;
-    if measure.name.starts_with(' ') || all.all(|it| it == first) {
+    let is_known = values.iter().all(|(_, values)| values.iter().all(|it| it.0.is_finite()));
+    if measure.name.starts_with(' ') || !is_known || all.all(|it| it == first) {
         return None;
     }
     let most = match (measure.wanted)(groups.first()?.results.first()?) {

@@ -20,6 +20,9 @@ pub fn table(results: &[Results]) -> String {
     let mut lines = Vec::new();
     for group in &groups {
         lines.extend(about(group));
+        lines.extend(
+            group.results.first().and_then(|it| it.rule).map(|it| told("arcs by", it.name())),
+        );
         lines.push(numbers(group));
         lines.extend(failed(group));
     }
@@ -42,7 +45,7 @@ fn about(group: &Group<'_>) -> Option<String> {
     let (runs, took) = (group.results.len(), group.results.iter().map(|it| it.summary.took));
     Some(format!(
         "{}\n{}",
-        told("scenario", &plain(&format!("{}: {}", group.name, scenario.about))),
+        told("scenario", &plain(&format!("{}: {}", scenario.name, scenario.about))),
         told(
             "simulated",
             &format!(
@@ -73,7 +76,7 @@ fn numbers(group: &Group<'_>) -> String {
         let mut row = vec![measure.name.to_owned()];
         match group.results.as_slice() {
             [one] => row.push(measure.value(one)),
-            all => row.extend(measure.spread(all).map(measure.show)),
+            all => row.extend(measure.spread(all).map(|it| measure.told(it))),
         }
         row.extend([measure.wanted(first), mark]);
         rows.push(row);
