@@ -7,7 +7,7 @@ pub(super) const UNIT: u64 = 1 << 16;
 
 /// A weight in parts of [`UNIT`]; what is no number weighs nothing.
 pub(super) fn parts(weight: f64) -> i64 {
-    (weight.clamp(0.0, 1.0) * UNIT as f64).round() as i64
+    (weight.clamp(0.0, 1.0) * UNIT as f64 + 0.5) as i64
 }
 
 /// How many copies a space wants of each of its aspects.

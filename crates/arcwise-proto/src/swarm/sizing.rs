@@ -134,11 +134,11 @@ impl Sizing {
         let before = self.aim;
         self.aim = self.aim.cut(max_len);
 
+        let (up, down) = (self.side(neighbours, true), self.side(neighbours, false));
+        let share = Reach { up: reach(&up.near, target), down: reach(&down.near, target) };
+        let lacking = Reach { up: reach(&up.held, target), down: reach(&down.held, target) };
         let keep = target * KEEP.0 / KEEP.1;
-        let [up, down] = [true, false].map(|up| self.side(neighbours, up, target, keep));
-        let share = Reach { up: up.share, down: down.share };
-        let lacking = Reach { up: up.lacking, down: down.lacking };
-        let kept = Reach { up: up.kept, down: down.kept };
+        let kept = Reach { up: reach(&up.held, keep), down: reach(&down.held, keep) };
         self.grow(now, neighbours, copies, share.cut(max_len), lacking.cut(max_len));
         self.shrink(now, kept.cut(max_len));
 
@@ -209,49 +209,22 @@ impl Sizing {
         RingArc::new(start, reach.len()).unwrap_or(RingArc::FULL).into()
     }
 
-    /// How far to go on one side of us.
-    fn side(&self, neighbours: &[Neighbour], up: bool, target: u64, keep: u64) -> Side {
-        let mut nearer: Vec<(u64, usize)> = Vec::with_capacity(neighbours.len());
-        for (i, it) in neighbours.iter().enumerate().filter(|(_, it)| it.node != self.node) {
-            let from = self.nearer_from(it, up).filter(|from| *from < SIDE);
-            nearer.extend(from.filter(|_| parts(it.weight) > 0).map(|from| (from, i)));
-        }
-        // Those far away hardly ever matter, and it is much work to sort what all of them hold.
-        let mut few = (2 * target / UNIT) as usize;
-        loop {
-            let known_to = match few < nearer.len() {
-                true => nearer.select_nth_unstable(few).1.0,
-                false => SIDE,
-            };
-            let near = nearer.get(..few).unwrap_or(&nearer);
-            if let Some(side) = self.reaches(neighbours, near, known_to, up, target, keep) {
-                return side;
-            }
-            few *= 2;
-        }
-    }
-
-    /// The same, of those that are `near`: the places from which on they are nearer than we are. There are
-    /// no others before `known_to`; `None` where that is not far enough to tell.
-    fn reaches(
-        &self,
-        neighbours: &[Neighbour],
-        near: &[(u64, usize)],
-        known_to: u64,
-        up: bool,
-        target: u64,
-        keep: u64,
-    ) -> Option<Side> {
+    /// What others hold on one side of us, as changes of a sum along the way from us.
+    fn side(&self, neighbours: &[Neighbour], up: bool) -> Side {
         let way = |to: Location| match up {
             true => u64::from(to.0.wrapping_sub(self.location.0)),
             false => u64::from(self.location.0.wrapping_sub(1).wrapping_sub(to.0)),
         };
-        let mut begin = Vec::with_capacity(near.len());
-        let mut held = Vec::with_capacity(2 * near.len());
-        for (nearer, i) in near {
-            let Some(it) = neighbours.get(*i) else { continue };
+        let (near, held) = (Vec::with_capacity(neighbours.len()), Vec::new());
+        let mut side = Side { near, held };
+        side.held.reserve(2 * neighbours.len());
+        for it in neighbours.iter().filter(|it| it.node != self.node) {
             let weight = parts(it.weight);
-            begin.push(change(*nearer, weight));
+            let Some(nearer) = self.nearer_from(it, up).filter(|from| weight > 0 && *from < SIDE)
+            else {
+                continue;
+            };
+            side.near.push(change(nearer, weight));
             for (first, last) in it.arcs.spans() {
                 let (from, to) = if up { (way(first), way(last)) } else { (way(last), way(first)) };
                 // Where it goes over our own location, it is two pieces.
@@ -261,20 +234,16 @@ impl Sizing {
                     [Some((from, RING - 1)), Some((0, to))]
                 };
                 for (from, to) in pieces.into_iter().flatten() {
-                    let (from, end) = (from.max(*nearer), (to + 1).min(SIDE));
+                    let (from, end) = (from.max(nearer), (to + 1).min(SIDE));
                     if from < end {
-                        held.extend([change(from, weight), change(end, -weight)]);
+                        side.held.extend([change(from, weight), change(end, -weight)]);
                     }
                 }
             }
         }
-        begin.sort_unstable();
-        held.sort_unstable();
-        Some(Side {
-            share: reach(&begin, target, known_to)?,
-            lacking: reach(&held, target, known_to)?,
-            kept: reach(&held, keep, known_to)?,
-        })
+        side.near.sort_unstable();
+        side.held.sort_unstable();
+        side
     }
 
     /// How far from us, on one side, the locations begin that are nearer to another node than to us:
@@ -284,54 +253,50 @@ impl Sizing {
             true => it.location.0.wrapping_sub(self.location.0),
             false => self.location.0.wrapping_sub(it.location.0),
         });
-        let first = match (distance, it.node < self.node) {
-            (0, false) => return None,
-            (_, true) => distance.div_ceil(2),
-            (_, false) => distance / 2 + 1,
+        // Only where there is a location half way, the ids matter.
+        let first = match distance % 2 == 0 && it.node < self.node {
+            true => distance / 2,
+            false if distance == 0 => return None,
+            false => distance / 2 + 1,
         };
         // The way down begins right before our location.
         Some(if up { first } else { first.saturating_sub(1) })
     }
 }
 
-/// How far to go on one side of us.
-#[derive(Debug, PartialEq)]
+/// Changes of a sum of weights, ascending: see [`change`].
 struct Side {
-    /// Where all do as they should.
-    share: u64,
-    /// As things are.
-    lacking: u64,
-    /// What is to be kept, where it is there.
-    kept: u64,
+    /// Of all nodes that are nearer, whatever they hold.
+    near: Vec<u64>,
+    /// Of what is held by nodes that are nearer.
+    held: Vec<u64>,
 }
 
-/// A sum of weights changes, so many steps from us: one number, because these are sorted faster. At one
-/// place, what is less comes first.
+/// A change of a sum of weights, so many steps from us, as one number, because these are sorted faster.
 fn change(at: u64, weight: i64) -> u64 {
-    at << 20 | weight.wrapping_add(1 << 19) as u64 & 0xf_ffff
+    at << WEIGHT_BITS | weight.wrapping_add(1 << (WEIGHT_BITS - 1)) as u64
 }
+
+/// Of a [`change`], those for the weight: it is not above [`UNIT`], nor as much below zero.
+const WEIGHT_BITS: u32 = 20;
 
 /// How far to go until others hold enough for as far again: ending at the first such place, a few nodes
-/// with short arcs could hide from us what they do not hold. The changes ascend, and up to `known_to` there
-/// are no others; `None` where what comes after that matters.
-fn reach(changes: &[u64], enough: u64, known_to: u64) -> Option<u64> {
+/// with short arcs could hide from us what they do not hold.
+fn reach(changes: &[u64], enough: u64) -> u64 {
     let enough = i64::try_from(enough).unwrap_or(i64::MAX);
     let (mut reach, mut sum, mut from) = (0, 0, 0);
     for change in changes.iter().copied().chain([change(SIDE, 0)]) {
-        let (at, weight) = (change >> 20, (change & 0xf_ffff) as i64 - (1 << 19));
+        let at = change >> WEIGHT_BITS;
         if from < at && sum < enough {
             if from > 2 * reach {
                 break;
             }
             reach = at;
         }
-        sum += weight;
+        sum += (change & ((1 << WEIGHT_BITS) - 1)) as i64 - (1 << (WEIGHT_BITS - 1));
         from = at;
-        if from >= known_to && known_to < SIDE {
-            return None;
-        }
     }
-    Some(reach)
+    reach
 }
 
 impl Reach {
@@ -684,32 +649,6 @@ mod tests {
     }
 
     proptest! {
-        /// To look at the nearest first gives the same as to look at all at once.
-        #[test]
-        fn those_far_away_do_not_matter(
-            nodes in proptest::collection::vec(
-                (any::<[u8; 8]>(), any::<u32>(), any::<u32>(), 0..31u32, 0..5u8), 0..300),
-            location in any::<u32>(),
-            copies in 1..30u64,
-        ) {
-            let neighbours: Vec<Neighbour> = nodes.iter().map(|(id, at, off, len, weight)| {
-                let mut node = [0; 32];
-                node[..8].copy_from_slice(id);
-                let arc = RingArc::around(Location(at.wrapping_add(off >> len)), 1 << (32 - len));
-                let weight = f64::from(*weight) / 4.0;
-                Neighbour { node: NodeId(node), location: Location(*at), arcs: arc.into(), weight }
-            }).collect();
-            let us = Sizing::new(NodeId([7; 32]), Location(location), RingArc::EMPTY, PATIENCE, 0);
-            let (target, keep) = (copies * UNIT, copies * UNIT * 5 / 4);
-            for up in [true, false] {
-                let all = neighbours.iter().enumerate().filter(|(_, it)| it.weight > 0.0);
-                let all = all.filter_map(|(i, it)| Some((us.nearer_from(it, up)?, i)));
-                let all: Vec<_> = all.filter(|(from, _)| *from < SIDE).collect();
-                let at_once = us.reaches(&neighbours, &all, SIDE, up, target, keep);
-                prop_assert_eq!(Some(us.side(&neighbours, up, target, keep)), at_once);
-            }
-        }
-
         /// With one copy of everything, each location belongs to the node nearest to it; of two that are
         /// as near, or at one place, to the one with the lower id.
         #[test]

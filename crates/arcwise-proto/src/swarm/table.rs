@@ -588,17 +588,25 @@ impl Table {
                 self.best_first(now, new.iter().filter_map(|slot| Some((slot, self.at(slot)?))))
             }
         };
-        let good = |slot: Slot| self.at(slot).filter(|it| it.record.expires > now);
+        let good = |it: &&Known| it.record.expires > now;
         let (near, far): (Vec<Slot>, Vec<Slot>) =
             new.into_iter().partition(|slot| link.touching.contains(*slot));
+        let near = near.into_iter().filter_map(|slot| Some((slot, self.at(slot).filter(good)?)));
+        let mut news: Vec<_> = near.take(limit).collect();
         let mut free = [true; ZONE_ENDS.len()];
-        let far = far.into_iter().filter_map(|slot| Some((slot, good(slot)?))).filter(|(_, it)| {
+        for slot in far {
+            if news.len() >= limit || !free.contains(&true) {
+                break;
+            }
+            let Some(it) = self.at(slot) else { continue };
             let zone = link.zones.of(it.location).and_then(|zone| free.get_mut(usize::from(zone)));
-            zone.is_some_and(std::mem::take)
-        });
-        let near = near.into_iter().filter_map(|slot| Some((slot, good(slot)?)));
+            if let Some(free) = zone.filter(|free| **free && good(&it)) {
+                *free = false;
+                news.push((slot, it));
+            }
+        }
         let (slots, news): (Vec<Slot>, Vec<PeerInfo>) =
-            near.chain(far).take(limit).map(|(slot, it)| (slot, info(now, it))).unzip();
+            news.into_iter().map(|(slot, it)| (slot, info(now, it))).unzip();
         if let Some(link) = self.links.get_mut(to) {
             slots.iter().for_each(|slot| link.has.set(*slot, true));
             link.news = !news.is_empty();
@@ -1438,7 +1446,7 @@ mod tests {
                     }
                     assert_eq!(table.each().count(), table.len());
                     assert_eq!((table.taken.len(), table.ranked.len()), (table.len(), table.len()));
-                    for (_, link) in &table.links {
+                    for link in table.links.values() {
                         for (slot, known) in table.slots.iter().enumerate() {
                             let Some(known) = known else { continue };
                             let touches = link.touching.contains(slot as Slot);

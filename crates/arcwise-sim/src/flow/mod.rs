@@ -96,7 +96,7 @@ impl Default for Options {
 const SETTLED: u32 = 120;
 
 /// Weights that change with time alone are looked at so often. A node does each ten seconds.
-const IDLE: u32 = 60;
+const IDLE: u32 = 30;
 
 /// Who is away is tried so often, in the end.
 const RETRY: u32 = 600;
@@ -435,14 +435,12 @@ impl<'a> Flow<'a> {
     fn near(&mut self, i: usize, mut each: impl FnMut(&mut Self, usize, i64)) {
         let n = self.nodes.len();
         let location = self.nodes[i].location;
-        let wanted = 4 * self.copies.target() as usize;
+        let wanted = 4.0 * f64::from(self.copies.target());
         for up in [true, false] {
-            let (mut seen, mut at) = (0, i);
+            let (mut seen, mut at) = (0.0, i);
             for _ in 0..n / 2 {
                 at = if up { (at + 1) % n } else { (at + n - 1) % n };
-                if self.patient[at].weight > 0.0 {
-                    seen += 1;
-                }
+                seen += self.patient[at].weight;
                 let there = self.nodes[at].location;
                 let apart = match up {
                     true => i64::from(there.0.wrapping_sub(location.0)),
@@ -963,18 +961,17 @@ impl Seen<'_> {
         }
     }
 
-    /// How many places on one side it takes to see as many nodes as a node should know.
+    /// How many places on one side it takes to see as many nodes as a node should know: by what they count,
+    /// since who counts for little is not enough.
     fn far(&self, i: usize, up: bool) -> usize {
         let n = self.nodes.len();
-        let wanted = 4 * self.copies.target() as usize;
-        let mut seen = 0;
+        let wanted = 4.0 * f64::from(self.copies.target());
+        let mut seen = 0.0;
         for step in 1..=n / 2 {
             let at = if up { (i + step) % n } else { (i + n - step) % n };
-            if self.patient[at].weight > 0.0 {
-                seen += 1;
-                if seen >= wanted {
-                    return step;
-                }
+            seen += self.patient[at].weight;
+            if seen >= wanted {
+                return step;
             }
         }
         n / 2
