@@ -138,6 +138,7 @@ Examples:
         #[command(subcommand)]
         command: Option<PeersCommand>,
     },
+    Replay(Replay),
     /// Watch two nodes find each other and come into sync: the protocol, message by message
     Demo(demo::Args),
     Simulate(Simulate),
@@ -185,6 +186,29 @@ pub(crate) struct Serve {
     /// The most bytes a second to receive
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_down: Option<u64>,
+    /// Write what the node decides, and on what grounds, to a new file of 256 MiB at the most, for `arcwise
+    /// replay`. What is shared is in it
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub(crate) capture: Option<PathBuf>,
+}
+
+/// Let the node decide once more what it has decided, from a file of `arcwise serve --capture`
+///
+/// Says where this version decides otherwise than the one that wrote the file. Neither a daemon nor a data folder
+/// is needed. The file has neither the node's key nor the ids of its spaces in it, so a ticket of each space is
+/// needed besides; but it has what was shared while it was written. The exit code is 1 where something is
+/// different, and 9 where the file is damaged.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  arcwise replay capture - < ticket.txt")]
+pub(crate) struct Replay {
+    /// What `arcwise serve --capture` has written
+    pub(crate) file: PathBuf,
+    /// A ticket of a space that is in it, or - to read it from stdin, where nobody else on this machine sees it
+    // Parsed later, since the parser repeats what it does not take, and this is a secret.
+    #[arg(required = true, value_name = "TICKET")]
+    pub(crate) tickets: Vec<String>,
 }
 
 #[derive(clap::Subcommand, Debug)]

@@ -49,6 +49,8 @@ pub use spread::{Spread, SpreadOutput};
 pub use table::{Known, Learnt, Table, Wanted};
 pub use turns::{Again, Opening, Plan, Purpose, Refusal, TurnId};
 
+use serde::{Deserialize, Serialize};
+
 use self::{random::Random, turns::Turns};
 use crate::{
     aspect::{AspectKey, AuthorKey},
@@ -109,7 +111,7 @@ const SPEED: u64 = 256 << 10;
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What a swarm is told when it begins.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     /// How many copies the space wants.
     pub copies: Copies,
@@ -131,7 +133,7 @@ pub struct Settings {
 }
 
 /// How what is new has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Arrival {
     /// It was published here.
     Authored,
@@ -344,7 +346,15 @@ impl Swarm {
     /// A node enters a space, or is started again. What it holds is to be told next:
     /// [`Swarm::set_local`].
     pub fn new(now: Time, key: AuthorKey, space: SpaceId, settings: Settings) -> Self {
-        let us = NodeId(key.author());
+        Self::signing(now, NodeId(key.author()), key, space, settings)
+    }
+
+    /// That of a node whose key is not known. It decides the same, but what it signs is not to be believed.
+    pub(crate) fn of_node(now: Time, us: NodeId, space: SpaceId, settings: Settings) -> Self {
+        Self::signing(now, us, AuthorKey::from_bytes(&[0; 32]), space, settings)
+    }
+
+    fn signing(now: Time, us: NodeId, key: AuthorKey, space: SpaceId, settings: Settings) -> Self {
         let mut random = Random::new(settings.seed);
         let local = LocalSpace {
             id: space,
@@ -1052,6 +1062,11 @@ impl Swarm {
             self.decide(now);
         }
         self.actions.pop_front()
+    }
+
+    /// All that is to be done now.
+    pub fn poll_actions(&mut self, now: Time) -> Vec<Action> {
+        std::iter::from_fn(|| self.poll_action(now)).collect()
     }
 
     /// Time has passed: to be called at [`Swarm::wake_at`].
