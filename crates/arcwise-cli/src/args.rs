@@ -504,7 +504,7 @@ pub(crate) struct Simulate {
     #[arg(long, conflicts_with = "scenario")]
     pub(crate) list: bool,
     /// Print the scenario as TOML, as a beginning for one's own
-    #[arg(long, conflicts_with_all = ["nodes", "length", "seed", "seeds", "html", "flow", "unchecked"])]
+    #[arg(long, conflicts_with_all = ["nodes", "length", "seed", "seeds", "html", "flow", "unchecked", "shrink"])]
     pub(crate) show: bool,
     /// How many nodes there are in all [default: as the scenario says]
     #[arg(long, value_name = "N")]
@@ -512,9 +512,9 @@ pub(crate) struct Simulate {
     /// How much virtual time it goes on, such as 2h [default: as the scenario says]
     #[arg(long, value_name = "TIME")]
     pub(crate) length: Option<arcwise_sim::scenario::Span>,
-    /// What all chance follows from
-    #[arg(long, value_name = "S", default_value_t = 1)]
-    pub(crate) seed: u64,
+    /// What all chance follows from [default: as the scenario says, else 1]
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u64>,
     /// Run with so many seeds, from --seed on
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -522,6 +522,10 @@ pub(crate) struct Simulate {
     /// Write a report with plots into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+    /// Where something does not hold, make the scenario smaller as long as that is so, and write it with its
+    /// seed into this file; takes many runs
+    #[arg(long, value_name = "FILE", conflicts_with = "flow")]
+    pub(crate) shrink: Option<PathBuf>,
     /// Only model which node holds what, without messages: for up to a million nodes
     #[arg(long)]
     pub(crate) flow: bool,

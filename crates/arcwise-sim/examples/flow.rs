@@ -12,7 +12,7 @@ use arcwise_sim::{
 fn main() -> Result<(), Box<dyn Error>> {
     let mut scenario = None;
     let (mut nodes, mut seed, mut options) = (None, 1, Options::default());
-    let (mut verbose, mut copies) = (false, None);
+    let (mut verbose, mut copies, mut seeds) = (false, None, None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--seed" => seed = value()?.parse()?,
             "--threads" => options.threads = value()?.parse()?,
             "--settled" => options.settled = true,
+            "--seeds" => seeds = Some(value()?.parse()?),
             "--verbose" => verbose = true,
             "--copies" => {
                 let both = value()?;
@@ -43,6 +44,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     scenario.nodes = nodes.unwrap_or(scenario.nodes);
     scenario.copies = copies.unwrap_or(scenario.copies);
     scenario.check()?;
+    if let Some(count) = seeds {
+        many(&scenario, seed, count, options);
+        return Ok(());
+    }
     let results = run_with(&scenario, seed, options, &mut |_| {});
     if verbose {
         println!(
@@ -68,4 +73,32 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("missed: {:#?}", results.missed);
     println!("{}", results.fingerprint);
     Ok(())
+}
+
+/// One line for many seeds: in how many of them data was lost, or there was a place without a copy or with
+/// fewer than the least number, for how long at the most; copies at the end, and the most loaded node.
+fn many(scenario: &Scenario, first: u64, count: u64, options: Options) {
+    let (mut lost, mut empty, mut below) = (0, 0, 0);
+    let (mut longest, mut copies, mut load, mut changing) = (0f64, 0.0, 0f64, 0.0);
+    for seed in first..first + count {
+        let results = run_with(scenario, seed, options, &mut |_| {});
+        let (it, samples) = (&results.summary, &results.samples);
+        lost += usize::from(it.lost.0 > 0);
+        // The first minutes are for everybody to come.
+        let later = samples.iter().filter(|sample| sample.at > 300.0);
+        empty += usize::from(later.map(|sample| sample.copies.0).any(|least| least == 0.0));
+        below += usize::from(it.below_min > 0.0);
+        longest = longest.max(it.below_min);
+        copies += samples.last().map_or(0.0, |it| it.arcs.2 * it.nodes as f64) / count as f64;
+        load = load.max(it.load);
+        changing += it.changing / count as f64;
+    }
+    println!(
+        "{} {:?} {:?} seeds {count}: lost {lost} empty {empty} below {below} for {longest} s, copies {copies:.1}, \
+         load {load:.2}, changing {:.2} %",
+        scenario.name,
+        options.rule,
+        scenario.copies,
+        100.0 * changing,
+    );
 }

@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_cut_lasts_and_parts_two_sides_only() {
-        let at = |seconds| Time::from_micros(seconds * 1_000_000);
+        let at = |seconds: u64| Time::from_micros(seconds * 1_000_000);
         let cut = Cut { from: at(10), until: at(20), apart: vec![true, false, true] };
         let network = network(0.0, vec![cut]);
         assert_eq!(network.joined(0, 1, at(9)), at(9));

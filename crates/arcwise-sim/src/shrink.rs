@@ -49,7 +49,9 @@ fn smaller(of: &Scenario) -> Vec<Scenario> {
     with(&|it| it.nodes = (it.nodes * 3 / 4).max(2));
     with(&|it| halve(it));
     for event in 0..of.events.len() {
-        with(&|it| drop(it.events.remove(event)));
+        with(&|it| {
+            it.events.remove(event);
+        });
     }
     with(&|it| it.people.entries /= 2);
     with(&|it| it.people.session = None);

@@ -279,6 +279,10 @@ impl Swarm {
                 false => Err(ErrorCode::Busy),
             };
         }
+        if !link.trusted {
+            // It would be given the same again and again.
+            return Err(ErrorCode::Refused);
+        }
         // What it has and is lacking here, is fetched from here, and from others too.
         if !self.local.full && self.fill.wants(*peer, &self.local, &link.theirs) {
             return Err(ErrorCode::Busy);

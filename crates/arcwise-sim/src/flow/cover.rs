@@ -200,24 +200,26 @@ impl Cover {
 
 #[cfg(test)]
 mod tests {
+    use rand::{Rng as _, RngExt as _};
+
     use super::*;
-    use crate::flow::random::Random;
+    use crate::random::stream;
 
     #[test]
     fn counts_are_exact_at_each_point() {
-        let mut random = Random::new(7);
+        let mut random = stream(7, "cover", 0);
         let mut cover = Cover::new(1, 512, 3);
         let mut arcs: Vec<(Location, Reach)> = Vec::new();
         for n in 0..400u32 {
-            let from = Location(random.next() as u32);
-            let mut side = || (random.next() >> 32) / 2 / (1 + random.next() % 9);
+            let from = Location(random.next_u32());
+            let mut side = || u64::from(random.next_u32()) / 2 / random.random_range(1..10);
             let (up, down) = (side(), side());
             let reach = Reach { up, down };
             cover.claim(n, from, Reach::default(), reach);
             cover.keep(from, Reach::default(), reach);
             arcs.push((from, reach));
             if n % 3 == 0 {
-                let at = random.below(arcs.len());
+                let at = random.random_range(0..arcs.len());
                 let (from, reach) = &mut arcs[at];
                 let other = Reach { up: reach.down, down: reach.up / 2 };
                 cover.claim(n, *from, *reach, other);

@@ -12,7 +12,6 @@
 
 mod cover;
 mod people;
-pub(crate) mod random;
 mod rule;
 
 use std::{
@@ -33,6 +32,7 @@ use self::{
     rule::{Controller, View},
 };
 use crate::{
+    random::mixed,
     results::{Bytes, Results, SECTORS, Sample, Summary},
     scenario::{Scenario, What},
 };
@@ -274,8 +274,7 @@ impl<'a> Flow<'a> {
 
     fn decider(&self, i: usize, target: Reach) -> Controller {
         let (person, patience) = (&self.people.all[i], self.scenario.patience.0);
-        let seed = self.seed.wrapping_add((i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-            ^ (u64::from(self.nodes[i].stay) << 32);
+        let seed = mixed(mixed(self.seed ^ i as u64) ^ u64::from(self.nodes[i].stay));
         Controller::new(self.options.rule, person.node, person.location, target, patience, seed)
     }
 

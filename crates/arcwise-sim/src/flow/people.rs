@@ -4,8 +4,12 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use arcwise_proto::{id::NodeId, ring::Location};
 
-use super::random::Random;
-use crate::scenario::{Scenario, What};
+use rand::RngExt as _;
+
+use crate::{
+    random::{Random, heavy, stream},
+    scenario::{Scenario, What},
+};
 
 /// One who is there at some time.
 #[derive(Clone, Debug)]
@@ -86,7 +90,7 @@ impl People {
         let quiet = (scenario.length.0 - scenario.quiet.0).as_secs() as u32;
         let mut maker = Maker {
             scenario,
-            random: Random::new(seed ^ 0x7065_6f70_6c65),
+            random: stream(seed, "people of the flow", 0),
             all: Vec::new(),
             stays: Vec::new(),
             counted: 0,
@@ -100,7 +104,7 @@ impl People {
         let starting = scenario.people.starting.0.as_secs_f64();
         let present = (scenario.nodes as f64 * scenario.people.present).round().max(1.0) as usize;
         for n in 0..present {
-            let at = if n == 0 { 0.0 } else { maker.random.unit() * starting };
+            let at = if n == 0 { 0.0 } else { maker.random.random::<f64>() * starting };
             let who = maker.somebody(n == 0);
             maker.plan(at as u32, who, Turn::On, 0);
         }
@@ -113,11 +117,9 @@ impl Maker<'_> {
     /// Somebody who has not been there yet. The very first one does as it should.
     fn somebody(&mut self, honest: bool) -> u32 {
         let mut id = [0; 32];
-        for eight in id.chunks_mut(8) {
-            eight.copy_from_slice(&self.random.next().to_be_bytes());
-        }
-        let location = Location(self.random.next() as u32);
-        let (luck, limited) = (self.random.unit(), self.random.unit());
+        self.random.fill(&mut id);
+        let location = Location(self.random.random());
+        let (luck, limited) = (self.random.random::<f64>(), self.random.random::<f64>());
         let others = &self.scenario.others;
         let kind = match luck {
             _ if honest => Kind::Honest,
@@ -182,15 +184,14 @@ impl Maker<'_> {
         self.places[who as usize] = self.on.len() as u32;
         self.on.push(who);
         if let Some(session) = self.scenario.people.session {
-            let stays = self.random.heavy_tailed(session.0.as_secs_f64());
-            let gone = self.random.unit() < self.scenario.people.for_good;
+            let stays = heavy(&mut self.random, session.0).as_secs_f64();
+            let gone = self.random.random_bool(self.scenario.people.for_good);
             let turn = if gone { Turn::Gone } else { Turn::Off };
             self.plan(at.saturating_add(stays.ceil() as u32), who, turn, self.counted);
         }
     }
 
-    /// It comes back after `away`, or when people do; in the place of who does not comes somebody new, but
-    /// not of those who are lost.
+    /// It comes back after `away`, or when people do; and so does somebody new in the place of who does not.
     fn goes(&mut self, at: u32, who: u32, turn: Turn, away: Option<u32>) {
         self.turns.push((at, who, turn));
         self.stays[who as usize] = 0;
@@ -200,11 +201,10 @@ impl Maker<'_> {
             self.places[*moved as usize] = place as u32;
         }
         let away = away.unwrap_or_else(|| {
-            self.random.heavy_tailed(self.scenario.people.away.0.as_secs_f64()).ceil() as u32
+            heavy(&mut self.random, self.scenario.people.away.0).as_secs_f64().ceil() as u32
         });
         let next = if turn == Turn::Gone { self.somebody(false) } else { who };
-        let at = if turn == Turn::Gone { at + 1 } else { at.saturating_add(away.max(1)) };
-        self.plan(at, next, Turn::On, 0);
+        self.plan(at.saturating_add(away.max(1)), next, Turn::On, 0);
     }
 
     fn event(&mut self, at: u32, what: &What) {
@@ -225,7 +225,7 @@ impl Maker<'_> {
                 let more = (self.on.len() as f64 * part / (1.0 - part)).round() as usize;
                 for _ in 0..more {
                     let who = self.somebody(false);
-                    let at = at + (self.random.unit() * over.0.as_secs_f64()) as u32;
+                    let at = at + (self.random.random::<f64>() * over.0.as_secs_f64()) as u32;
                     self.plan(at, who, Turn::On, 0);
                 }
             }
@@ -246,7 +246,7 @@ impl Maker<'_> {
         let mut all = self.on.clone();
         let count = ((all.len() as f64 * part).round() as usize).min(all.len());
         for i in 0..count {
-            let other = i + self.random.below(all.len() - i);
+            let other = self.random.random_range(i..all.len());
             all.swap(i, other);
         }
         all.truncate(count);
