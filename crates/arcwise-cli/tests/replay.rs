@@ -20,7 +20,7 @@ fn a_daemon_is_captured_and_replayed() {
     let ticket = alice.run(["ticket"]).ok();
     let ticket = ticket.trim_end();
     bob.run(["join", ticket, "--wait"]).ok();
-    alices.signal("TERM");
+    alices.signal("-TERM");
     assert!(alices.wait().success());
     assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
 
