@@ -4,21 +4,31 @@ use arcwise_sim::{
     Options,
     results::Results,
     run,
-    scenario::{BUILT_IN, Scenario},
+    scenario::{BUILT_IN, Scenario, Span, What},
 };
 
 /// Few nodes and a short time, so that all scenarios can be run with a handful of seeds: those with more are
 /// for the night.
 fn small(text: &str) -> Scenario {
     let mut scenario = Scenario::parse(text).unwrap();
-    let shorter = |span: &mut arcwise_sim::scenario::Span| span.0 /= 4;
-    scenario.nodes = 24;
+    let shorter = |span: &mut Span| span.0 /= 4;
+    scenario.nodes = 20;
     scenario.copies = (3, 6);
     shorter(&mut scenario.length);
     shorter(&mut scenario.quiet);
     shorter(&mut scenario.patience);
     for event in &mut scenario.events {
         shorter(&mut event.at);
+        match &mut event.what {
+            What::Lose { .. } => {}
+            What::Crash { away: span, .. }
+            | What::Join { over: span, .. }
+            | What::Cut { lasts: span, .. } => shorter(span),
+            What::Restart { over, away } => {
+                shorter(over);
+                shorter(away);
+            }
+        }
     }
     scenario.people.entries = 300;
     scenario
