@@ -7,7 +7,7 @@
 //! matter how many threads look.
 //!
 //! What is left out: connections and who has them (everybody knows those near it, and all know the same of
-//! them), look-ups, the merge guard, networks that fall apart ([`What::Cut`](crate::scenario::What::Cut)), and
+//! them), look-ups, the merge guard, networks that fall apart ([`What::Cut`]), and
 //! what a node missed while it was away.
 
 mod cover;
