@@ -846,12 +846,6 @@ impl Swarm {
 
     // ---- Comparing
 
-    /// What is being filled, and from whom.
-    pub fn fill(&mut self) -> &mut Fill {
-        self.schedule.refill();
-        &mut self.fill
-    }
-
     /// What to fetch from this peer now, of what is to be filled. A piece is to be fetched in a session:
     /// see [`Purpose::Fill`].
     pub fn next_piece(&mut self, now: Time, peer: &NodeId) -> Next {

@@ -1,7 +1,7 @@
 //! Filling: a piece of what is lacking at a time, two at a time from each peer, as
 //! [`Fill`](arcwise_proto::swarm::Fill) says.
 
-use arcwise_proto::{session::shared_arcs, swarm::Next};
+use arcwise_proto::swarm::Next;
 
 use super::{Cx, Running, Todo, session::Opener};
 use crate::event::Timer;
@@ -33,14 +33,7 @@ impl Running {
             if filling.fetching >= AT_A_TIME {
                 return;
             }
-            let theirs = self.conns.get(&peer).and_then(|conn| conn.theirs.clone());
-            let ours = self.local(cx);
-            let next = match theirs.as_ref().filter(|_| !cx.disk.full) {
-                Some(theirs) => self.swarm.fill().next(now, id, &ours, theirs),
-                None => Next::Nothing,
-            };
-            let Some(filling) = self.filling.get_mut(&peer) else { return };
-            match next {
+            match self.swarm.next_piece(now, &id) {
                 Next::Nothing => {
                     if filling.fetching == 0 {
                         let whole = filling.whole;
@@ -53,8 +46,7 @@ impl Running {
                 Next::Wait(until) => return cx.timer(cx.now + until.since(now), Timer::Fill(peer)),
                 Next::Fetch(piece) => {
                     filling.fetching += 1;
-                    let all =
-                        theirs.is_some_and(|theirs| piece.arcs == shared_arcs(&ours, &theirs));
+                    let all = piece.arcs == self.swarm.shared_with(&id);
                     if let Some(late) = piece.instead_of {
                         self.give_up(cx, late);
                     }

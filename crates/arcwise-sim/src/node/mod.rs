@@ -17,7 +17,7 @@ use arcwise_proto::{
     Aspect, AspectKey, AuthorKey, NodeId, SpaceId, Time,
     ring::ArcSet,
     session::LocalSpace,
-    swarm::{Action, Address, Arrival, Copies, Outcome, Settings, Swarm, WaitId},
+    swarm::{Action, Address, Arrival, Copies, Settings, Swarm, WaitId},
     wire::Message,
 };
 use rand::Rng as _;
@@ -753,8 +753,6 @@ impl Running {
         let now = cx.clock();
         self.told_local(cx);
         self.swarm.changed(now);
-        let peers: Vec<NodeId> = self.conns.keys().map(|peer| cx.id(*peer)).collect();
-        peers.iter().for_each(|peer| self.swarm.heard(now, peer, false));
     }
 }
 
@@ -767,12 +765,4 @@ fn size(message: &Message) -> u64 {
     };
     let more: u64 = aspects.iter().map(|it| nominal(it) - it.encoding().len() as u64).sum();
     message.encoded_len() as u64 + more
-}
-
-/// As the node has it where it compares.
-fn outcome(in_sync: Option<(bool, bool)>) -> Outcome {
-    match in_sync {
-        Some((moved, one_sided)) => Outcome::InSync { moved, one_sided },
-        None => Outcome::Failed,
-    }
 }

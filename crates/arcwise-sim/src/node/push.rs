@@ -77,10 +77,8 @@ impl Running {
     pub(super) fn pushed(&mut self, cx: &mut Cx<'_>, from: u32, message: Message) {
         let (now, id) = (cx.clock(), cx.id(from));
         match message {
-            // Without room nothing is taken; gossip brings it once there is some.
-            Message::AspectBroadcast(_) if cx.disk.full => {}
             Message::AspectBroadcast(AspectBroadcast { mut aspects, .. }) => {
-                let arcs = cx.disk.held.union(&cx.disk.target);
+                let arcs = self.swarm.takes();
                 aspects.retain(|aspect| arcs.contains(aspect.location()));
                 let keys: Vec<AspectKey> = aspects.iter().map(Aspect::key).collect();
                 let again = self.swarm.arrived(now, id, &keys);
@@ -91,16 +89,14 @@ impl Running {
                 }
             }
             Message::Announce(Announce { mut keys, receipt, .. }) => {
-                let arcs = cx.disk.held.union(&cx.disk.target);
+                let arcs = self.swarm.own_arcs();
                 keys.retain(|key| arcs.contains(key.location));
                 let Ok(lacking) = cx.disk.lacks(&keys);
                 if receipt {
                     let held = keys.into_iter().filter(|key| lacking.binary_search(key).is_err());
                     self.swarm.receipt_wanted(now, id, held.collect(), &lacking);
                 }
-                if !cx.disk.full {
-                    self.swarm.announced(now, id, &lacking);
-                }
+                self.swarm.announced(now, id, &lacking);
             }
             Message::Graft(graft) => {
                 self.swarm.grafted(&id, &graft.keys);

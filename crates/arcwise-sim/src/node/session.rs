@@ -10,18 +10,15 @@ use arcwise_proto::{
     session::{
         Constraints, Flow, Holdings as _, Input, Output, Report, Session, SessionError, Terms,
     },
-    swarm::{Again, BUSY, Opening, PieceId, Plan, Purpose, Refusal, TurnId},
+    swarm::{Again, BUSY, Opening, Outcome, PieceId, Plan, Purpose, Refusal, TurnId},
     wire::{ArcRequest, AspectDataResponse, ErrorCode, ErrorMessage, Message},
 };
 
-use super::{Cause, Cx, Running, Sending, Source, Todo, outcome, size};
+use super::{Cause, Cx, Running, Sending, Source, Todo, size};
 use crate::{
     disk::{Disk, Ids, nominal},
     event::{OnStream, Packet, StreamId, Timer, What, Witness},
 };
-
-/// A session that has fetched so many bytes shows how fast the peer gives.
-const MUCH: u64 = 256 << 10;
 
 /// A session that is to be opened.
 #[derive(Debug)]
@@ -213,15 +210,14 @@ impl Running {
             }
             Err(code) => return self.decline(cx, key, code),
         };
-        let arcs = cx.disk.held.union(&cx.disk.target);
-        let takes = if cx.disk.full { Flow::ToAlice } else { Flow::Both };
+        let (arcs, takes) = self.swarm.answers();
         let terms = self.terms(cx, key.0, arcs, 0, takes);
         match Session::answer(now, terms, request, &*cx.disk) {
             Ok(session) => self.run_session(cx, key, session, turn, None, theirs),
             Err(error) => {
                 self.swarm.session_ended(turn);
-                match told(&error) {
-                    Some(code) => self.decline(cx, key, code),
+                match error.message() {
+                    Some(told) => self.decline(cx, key, told.code),
                     None => cx.see(What::Violation(format!("a session was refused: {error}"))),
                 }
                 self.ended_session();
@@ -308,7 +304,7 @@ impl Running {
                 if !matches!(message, Message::Error(_)) {
                     self.swarm.session_moved(now, sess.turn);
                     if let Some(piece) = sess.opened.as_ref().and_then(|(it, _)| it.piece()) {
-                        self.swarm.fill().moved(now, piece);
+                        self.swarm.piece_moved(now, piece);
                     }
                 }
                 if witness.is_some() {
@@ -385,9 +381,8 @@ impl Running {
             SessionError::TooCostly => Failure::Ended(ErrorCode::TooCostly),
             _ => Failure::Other,
         };
-        if let Some(code) = told(error) {
-            let error = ErrorMessage { retry_after: BUSY, ..ErrorMessage::new(code, "") };
-            self.say(cx, key, error.into(), Cause::Comparing);
+        if let Some(told) = error.message() {
+            self.say(cx, key, told.into(), Cause::Comparing);
             self.reply(cx, key, OnStream::End, Cause::Comparing, sess.lane);
         }
         self.failed(cx, sess, failure);
@@ -488,9 +483,7 @@ impl Running {
             }
         }
         self.changed |= report.fetched > 0 || claimed;
-        if sess.fetched >= MUCH {
-            self.swarm.served(&id, sess.fetched, cx.now.since(sess.began));
-        }
+        self.swarm.served(&id, sess.fetched, cx.now.since(sess.began));
         self.swarm.session_ended(sess.turn);
         self.ended_session();
         if let Some((opener, _)) = sess.opened {
@@ -516,7 +509,7 @@ impl Running {
     fn refused(&mut self, cx: &mut Cx<'_>, opener: Opener, refusal: Refusal) {
         if refusal == Refusal::NoRoom && matches!(opener.why, Why::Compare) {
             let (now, id) = (cx.clock(), cx.id(opener.peer));
-            return self.swarm.compared(now, &id, outcome(Some((false, true))));
+            return self.swarm.compared(now, &id, Outcome::NOTHING);
         }
         self.over(cx, opener, None);
     }
@@ -524,20 +517,18 @@ impl Running {
     /// What was to be done in a session is done, or is not.
     fn over(&mut self, cx: &mut Cx<'_>, opener: Opener, report: Option<&Report>) {
         let (now, id) = (cx.clock(), cx.id(opener.peer));
-        let in_sync = report.filter(|report| report.in_sync());
         match opener.why {
             Why::Compare => {
-                let of =
-                    |report: &Report| (report.fetched + report.sent > 0, report.flow != Flow::Both);
-                self.swarm.compared(now, &id, outcome(in_sync.map(of)));
+                let outcome = report.map_or(Outcome::Failed, Outcome::of);
+                self.swarm.compared(now, &id, outcome);
             }
             Why::Fill { piece, all, .. } => {
-                let complete = in_sync.is_some();
-                self.swarm.fill().ended(now, piece, complete);
+                let complete = report.is_some_and(Report::in_sync);
+                self.swarm.piece_ended(now, piece, complete);
                 self.filled(opener.peer, complete && all);
             }
             Why::Give { arcs, before, .. } => {
-                let given = in_sync.is_some_and(|it| it.whole && it.arcs.covers(&arcs));
+                let given = report.is_some_and(|report| report.gave(&arcs));
                 self.swarm.given(now, id, &arcs, before, given);
             }
         }
@@ -571,18 +562,6 @@ impl Running {
 
 const FIRST: StreamId = StreamId { of_dialer: false, number: 0 };
 const LAST: StreamId = StreamId { of_dialer: true, number: u32::MAX };
-
-/// What of an error the peer is told.
-fn told(error: &SessionError<std::convert::Infallible>) -> Option<ErrorCode> {
-    match error {
-        SessionError::Peer(fault) => Some(fault.message().code),
-        SessionError::Ended(_) => None,
-        SessionError::UnknownPosition => Some(ErrorCode::UnknownPosition),
-        SessionError::TooCostly => Some(ErrorCode::TooCostly),
-        SessionError::OtherArcs | SessionError::Full => Some(ErrorCode::Busy),
-        SessionError::Store(never) => match *never {},
-    }
-}
 
 /// Answers in frames of about [`DATA_FRAME_TARGET`] bytes, each with how many keys it answers.
 fn frames(disk: &Disk, keys: &[AspectKey]) -> Vec<(usize, AspectDataResponse)> {
