@@ -191,10 +191,9 @@ impl People {
         self.person(node).is_some_and(|it| it.on)
     }
 
-    /// Whether two nodes could not reach each other at some time from then on.
-    pub(crate) fn cut_since(&self, since: Time) -> bool {
-        self.cuts.iter().any(|(from, until)| *from < self.end && *until >= since && *from <= since)
-            || self.cuts.iter().any(|(from, _)| *from >= since)
+    /// Whether the network was cut at some time from `since` until now.
+    pub(crate) fn cut_since(&self, since: Time, now: Time) -> bool {
+        self.cuts.iter().any(|(from, until)| *from <= now && *until >= since)
     }
 
     fn on(&self) -> impl Iterator<Item = u32> {

@@ -277,7 +277,8 @@ impl Watch {
         // A newcomer has nothing by which to tell a liar, and may claim what that one has claimed. Then others show
         // what it lacks, and at the end it must hold it.
         let deceived = self.scenario.others.liars > 0.0;
-        if !more.is_empty() && honest && !deceived && !people.cut_since(before(at, SETTLED * 2)) {
+        if !more.is_empty() && honest && !deceived && !people.cut_since(before(at, SETTLED * 2), at)
+        {
             self.check_claim(at, node, &more, people);
         }
     }

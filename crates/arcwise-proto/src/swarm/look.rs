@@ -252,8 +252,7 @@ impl Swarm {
             return;
         }
         for (peer, link) in &self.links {
-            let trusted = self.table.get(peer).is_none_or(|known| known.quality.trusted(now));
-            if !trusted {
+            if !link.trusted {
                 self.hand_over.gone(peer);
             } else if let Some(arcs) = self.hand_over.next(now, *peer, &link.theirs) {
                 self.actions.push_back(Action::Give { to: *peer, arcs });
