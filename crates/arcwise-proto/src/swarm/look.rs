@@ -375,8 +375,11 @@ impl Swarm {
         self.due.audit = now + AUDIT.1;
         for (peer, link) in &mut self.links {
             if link.audit_at <= now {
-                link.audit_at = now + self.random.around(AUDIT.1);
-                if !link.theirs.store.intersect(&self.local.store).is_empty() {
+                let asks = !link.theirs.store.intersect(&self.local.store).is_empty();
+                // Where nothing can be asked for yet, that may soon be otherwise.
+                let wait = if asks { AUDIT.1 } else { AUDIT.0 };
+                link.audit_at = now + self.random.around(wait);
+                if asks {
                     self.actions.push_back(Action::Audit(*peer));
                 }
             }
@@ -548,5 +551,34 @@ mod tests {
     fn of_few_all_are_known() {
         let (mut swarm, infos) = space(400);
         assert_eq!(learn(&mut swarm, &infos, 1).last(), Some(&399));
+    }
+
+    /// When a peer is to be audited the next time, within so many seconds.
+    fn audit(swarm: &mut Swarm, seconds: std::ops::Range<u64>) -> Option<u64> {
+        seconds.into_iter().find(|second| {
+            let now = at(second * 1000);
+            swarm.tick(now);
+            swarm.poll_actions(now).iter().any(|action| matches!(action, Action::Audit(_)))
+        })
+    }
+
+    #[test]
+    fn an_audit_that_shows_nothing_is_made_again_soon() {
+        let (mut swarm, _) = space(2);
+        let peer = NodeId(key(1).author());
+        let (store, target, query) = (ArcSet::full(), ArcSet::full(), ArcSet::full());
+        let theirs = PeerSpace { number: 1, store, target, query, count: 9, bytes: 9, full: false };
+        swarm.met(at(0), peer, true, theirs);
+        assert_eq!(audit(&mut swarm, 0..200), None, "nothing is held here that could be asked for");
+        let held = ArcSet::full();
+        let local =
+            crate::session::LocalSpace { store: held.clone(), target: held, ..swarm.local.clone() };
+        swarm.set_local(at(200_000), local);
+        let first = audit(&mut swarm, 200..400).expect("there is something by now");
+        swarm.audited(at(first * 1000), &peer, None);
+        let second = audit(&mut swarm, first + 1..first + 200).expect("there was no answer");
+        swarm.audited(at(second * 1000), &peer, Some(true));
+        let third = audit(&mut swarm, second + 1..second + 2000);
+        assert_eq!(third, None, "who has passed is left alone for a while");
     }
 }

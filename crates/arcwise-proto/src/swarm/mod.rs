@@ -100,7 +100,7 @@ const MAX_CONTACTS: usize = 1024;
 /// Who has just come asks everybody it meets who is near it, for so long. A guess.
 const NEWCOMER: Duration = Duration::from_secs(60);
 
-/// The first audit of a peer comes so long after it was met, or has failed one, and the others so often. Guesses: a hundred
+/// The first audit of a peer comes so long after it was met, or has not passed one, and the others so often. Guesses: a hundred
 /// bytes or two an hour.
 const AUDIT: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
 
@@ -712,16 +712,17 @@ impl Swarm {
 
     /// A peer was audited; `None` where there was nothing to ask for, or no answer came.
     pub fn audited(&mut self, now: Time, peer: &NodeId, passed: Option<bool>) {
+        if passed != Some(true)
+            && let Some(link) = self.links.get_mut(peer)
+        {
+            link.audit_at = now + self.random.around(AUDIT.0);
+            self.due.audit = self.due.audit.min(link.audit_at);
+        }
         let Some((quality, passed)) = self.table.quality(peer).zip(passed) else { return };
         quality.audited(now, passed);
         self.trust(now);
         if !passed {
             self.schedule.heard(now, peer, false);
-            let again = now + self.random.around(AUDIT.0);
-            if let Some(link) = self.links.get_mut(peer) {
-                link.audit_at = again;
-            }
-            self.due.audit = self.due.audit.min(again);
             self.due.hand_out = now;
             self.judge_soon();
             self.look_soon(now);
