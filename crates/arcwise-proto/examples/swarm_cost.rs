@@ -288,6 +288,7 @@ fn sizing(nodes: &[Node]) {
             location: Location::of_node(&SPACE, &it.record.node),
             arcs: it.record.store.clone(),
             weight: 0.97,
+            away: false,
         })
         .collect();
     let us = &near[80];

@@ -61,6 +61,20 @@ pub struct Neighbour {
     /// The part of the time in which it can be reached, 0 to 1; 0 where it is not trusted, or presumed
     /// gone for good.
     pub weight: f64,
+    /// It cannot be reached, for longer than a peer may be away where there are too few copies.
+    pub away: bool,
+}
+
+impl Neighbour {
+    /// How much of a copy it is. In an emergency who is away is none, and who is not is one, since it is now
+    /// that something is to be done.
+    fn copy(&self, emergency: bool) -> f64 {
+        match emergency {
+            true if self.away || self.weight <= 0.0 => 0.0,
+            true => 1.0,
+            false => self.weight,
+        }
+    }
 }
 
 /// Decides how much of the ring a node aims at, in one space.
@@ -134,12 +148,15 @@ impl Sizing {
         let before = self.aim;
         self.aim = self.aim.cut(max_len);
 
-        let (up, down) = (self.side(neighbours, true), self.side(neighbours, false));
+        let emergency = self.is_emergency(neighbours, copies);
+        let side = |up| self.side(neighbours, up, emergency);
+        let (up, down) = (side(true), side(false));
         let share = Reach { up: reach(&up.near, target), down: reach(&down.near, target) };
         let lacking = Reach { up: reach(&up.held, target), down: reach(&down.held, target) };
         let keep = target * KEEP.0 / KEEP.1;
         let kept = Reach { up: reach(&up.held, keep), down: reach(&down.held, keep) };
-        self.grow(now, neighbours, copies, share.cut(max_len), lacking.cut(max_len));
+        let (share, lacking) = (share.cut(max_len), lacking.cut(max_len));
+        self.grow(now, neighbours, emergency, copies, share, lacking);
         self.shrink(now, kept.cut(max_len));
 
         self.aim = self.aim.cut(max_len);
@@ -151,12 +168,26 @@ impl Sizing {
         [self.lacking, self.surplus].into_iter().flatten().map(|wait| wait.until).min()
     }
 
+    /// Whether there are too few copies near us without those who are away.
+    fn is_emergency(&self, neighbours: &[Neighbour], copies: Copies) -> bool {
+        if !neighbours.iter().any(|it| it.away && it.weight > 0.0) {
+            return false;
+        }
+        let around = RingArc::around(self.location, self.aim.len().saturating_mul(2));
+        let near = self.arcs(self.aim).union(&around.into());
+        let here = neighbours.iter().filter(|it| it.node != self.node && it.copy(true) > 0.0);
+        let here = here.filter(|it| it.arcs.overlaps(&near));
+        let level = Coverage::of(here.map(|it| (&it.arcs, 1.0))).over(&near);
+        level.is_some_and(|level| level.min < f64::from(copies.min()))
+    }
+
     /// `share` is what we are to hold where all do as they should, and `lacking` what we are to hold as
     /// things are, which is no less.
     fn grow(
         &mut self,
         now: Time,
         neighbours: &[Neighbour],
+        emergency: bool,
         copies: Copies,
         share: Reach,
         lacking: Reach,
@@ -164,7 +195,7 @@ impl Sizing {
         // Our share does not depend on what others hold, so there is no need to see that first.
         let share = self.aim.or(share.and(lacking));
         if share != self.aim {
-            let coverage = Coverage::of(neighbours.iter().map(|it| (&it.arcs, it.weight)));
+            let coverage = Coverage::of(neighbours.iter().map(|it| (&it.arcs, it.copy(emergency))));
             let more = self.arcs(share).difference(&self.arcs(self.aim));
             let weakest = coverage.over(&more).map(|it| it.min);
             let is_urgent = weakest.is_some_and(|it| it < f64::from(copies.min()));
@@ -210,7 +241,7 @@ impl Sizing {
     }
 
     /// What others hold on one side of us, as changes of a sum along the way from us.
-    fn side(&self, neighbours: &[Neighbour], up: bool) -> Side {
+    fn side(&self, neighbours: &[Neighbour], up: bool, emergency: bool) -> Side {
         let way = |to: Location| match up {
             true => u64::from(to.0.wrapping_sub(self.location.0)),
             false => u64::from(self.location.0.wrapping_sub(1).wrapping_sub(to.0)),
@@ -219,7 +250,7 @@ impl Sizing {
         let mut side = Side { near, held };
         side.held.reserve(2 * neighbours.len());
         for it in neighbours.iter().filter(|it| it.node != self.node) {
-            let weight = parts(it.weight);
+            let weight = parts(it.copy(emergency));
             let Some(nearer) = self.nearer_from(it, up).filter(|from| weight > 0 && *from < SIDE)
             else {
                 continue;
@@ -396,7 +427,7 @@ mod tests {
                 let arcs = ArcSet::empty();
                 let sizing =
                     Sizing::new(node, location, RingArc::EMPTY, PATIENCE, self.random.next());
-                self.nodes.push((sizing, Neighbour { node, location, arcs, weight: 1.0 }));
+                self.nodes.push((sizing, Neighbour { node, location, arcs, weight: 1.0, away: false }));
             }
             self.sort();
         }
@@ -430,8 +461,13 @@ mod tests {
 
         /// All look at the same time, and see what was before; or one after the other.
         fn step(&mut self, together: bool) {
+            self.step_of(together, |_| true);
+        }
+
+        /// The same, of some of them.
+        fn step_of(&mut self, together: bool, who: impl Fn(&Neighbour) -> bool) {
             let n = self.nodes.len();
-            let mut order: Vec<usize> = (0..n).collect();
+            let mut order: Vec<usize> = (0..n).filter(|i| who(&self.nodes[*i].1)).collect();
             order.sort_by_cached_key(|_| self.random.next());
             let mut later = Vec::new();
             for i in order {
@@ -570,6 +606,41 @@ mod tests {
     }
 
     #[test]
+    fn who_is_away_counts_until_there_are_too_few() {
+        let mut net = Network::new(11, 200);
+        for (_, it) in &mut net.nodes {
+            it.weight = 0.8;
+        }
+        net.settle(true, 5);
+        let wanted = net.mean();
+        assert!(wanted * 0.8 >= 20.0);
+        // A third is away, and may come back: nobody does anything.
+        for (n, (_, it)) in net.nodes.iter_mut().enumerate() {
+            it.away = n % 3 == 0;
+        }
+        let before = net.changes;
+        net.now = net.now + 10 * SHRINK_DELAY;
+        net.step(true);
+        assert_eq!(net.changes, before);
+        // So many are away that fewer than eight are left somewhere: those who are here see to it that there
+        // are enough of them, and count in full.
+        for (n, (_, it)) in net.nodes.iter_mut().enumerate() {
+            it.away = n % 4 != 0;
+        }
+        let here = |net: &Network| {
+            let here = net.nodes.iter().filter(|(_, it)| !it.away).map(|(_, it)| (&it.arcs, 1.0));
+            Coverage::of(here).over(&ArcSet::full()).unwrap()
+        };
+        assert!(here(&net).min < 8.0);
+        for _ in 0..20 {
+            net.step_of(true, |it| !it.away);
+            net.pass(5);
+        }
+        assert!(here(&net).min >= 8.0, "{:?}", here(&net));
+        assert!(here(&net).median < 26.0, "{:?}", here(&net));
+    }
+
+    #[test]
     fn a_quota_is_never_exceeded() {
         let mut net = Network::new(6, 200);
         // Three quarters have half of the room that would be needed.
@@ -663,7 +734,7 @@ mod tests {
         ) {
             let copies = Copies::new(1, 1).unwrap();
             let neighbours: Vec<Neighbour> = nodes.iter().map(|(node, location)| {
-                Neighbour { node: *node, location: *location, arcs: ArcSet::full(), weight: 1.0 }
+                Neighbour { node: *node, location: *location, arcs: ArcSet::full(), weight: 1.0, away: false }
             }).collect();
             let held: Vec<(NodeId, ArcSet)> = nodes.iter().map(|(node, location)| {
                 let mut sizing = Sizing::new(*node, *location, RingArc::EMPTY, PATIENCE, 0);
