@@ -200,15 +200,15 @@ impl Swarm {
     fn neighbour(&self, now: Time, known: &Known) -> Neighbour {
         let (node, record) = (known.record.node, &known.record);
         let link = if known.is_connected() { self.links.get(&node) } else { None };
-        let arcs = match link {
-            Some(link) => link.takes(),
-            None if record.store == record.target => record.store.clone(),
-            None => record.store.union(&record.target),
+        let (store, arcs) = match link {
+            Some(link) => (link.theirs.store.clone(), link.takes()),
+            None if record.store == record.target => (record.store.clone(), record.store.clone()),
+            None => (record.store.clone(), record.store.union(&record.target)),
         };
         let gone = self.is_gone(now, &known.quality);
         let weight = if gone { 0.0 } else { known.quality.copy(now) };
         let away = known.quality.absent(now).is_some_and(|it| it >= self.settings.patience);
-        Neighbour { node, location: known.location, arcs, weight, away }
+        Neighbour { node, location: known.location, arcs, store, weight, away }
     }
 
     /// The most locations there is room for.

@@ -6,8 +6,8 @@
 //! that holds less than it should is not counted where its arcs do not reach, and others reach further,
 //! step by step, each time after a look at how far the others went.
 //!
-//! Too much is kept for a while, and given up slowly. That is safe even where all do it at once, since
-//! who is among the nearest never gives up anything.
+//! Too much is kept for a while, and until others that are nearer hold it. So it is safe to give it up even
+//! where all do it at once, since who is among the nearest never gives up anything.
 
 use std::time::Duration;
 
@@ -37,14 +37,16 @@ const FURTHER_PART: u64 = 4;
 /// who leave come back sooner.
 const SHRINK_WAITS: u32 = 5;
 
-/// In one step half of what is too much is given up, or a tenth of the length where that is more. Guesses.
-const SHRINK_PART: u64 = 10;
-
 /// Less than a fiftieth of the length is not worth giving up. A guess.
 const SMALL_PART: u64 = 50;
 
-/// A location is kept while nearer nodes hold less than five quarters of the wanted copies. A guess.
+/// A location is kept while nearer nodes hold less than five quarters of the wanted copies. A guess: what is
+/// lost when a few leave is there then.
 const KEEP: (u64, u64) = (5, 4);
+
+/// But only half as far again as they hold less than the wanted copies: who holds far more than its share must
+/// not wait until others hold more than theirs. A guess: twice would be too much for one node.
+const FAR: (u64, u64) = (3, 2);
 
 /// The locations on one side of a node.
 const SIDE: u64 = RING / 2;
@@ -58,6 +60,8 @@ pub struct Neighbour {
     pub location: Location,
     /// What it claims and what it fills: store and target arcs together.
     pub arcs: ArcSet,
+    /// What it claims.
+    pub store: ArcSet,
     /// The part of the time in which it can be reached, 0 to 1; 0 where it is not trusted, or presumed
     /// gone for good.
     pub weight: f64,
@@ -149,12 +153,16 @@ impl Sizing {
         self.aim = self.aim.cut(max_len);
 
         let emergency = self.is_emergency(neighbours, copies);
-        let side = |up| self.side(neighbours, up, emergency);
-        let (up, down) = (side(true), side(false));
+        let side = |up, arcs| self.side(neighbours, up, arcs, emergency);
+        let (up, down) = (side(true, ARCS), side(false, ARCS));
         let share = Reach { up: reach(&up.near, target), down: reach(&down.near, target) };
         let lacking = Reach { up: reach(&up.held, target), down: reach(&down.held, target) };
-        let keep = target * KEEP.0 / KEEP.1;
-        let kept = Reach { up: reach(&up.held, keep), down: reach(&down.held, keep) };
+        let mut kept = Reach { up: stays(&up.held, target), down: stays(&down.held, target) };
+        if self.aim.or(kept) != kept {
+            // What others are still filling is no reason to give anything up.
+            let (up, down) = (side(true, STORE), side(false, STORE));
+            kept = Reach { up: stays(&up.held, target), down: stays(&down.held, target) };
+        }
         let (share, lacking) = (share.cut(max_len), lacking.cut(max_len));
         self.grow(now, neighbours, emergency, copies, share, lacking);
         self.shrink(now, kept.cut(max_len));
@@ -216,22 +224,12 @@ impl Sizing {
     }
 
     fn shrink(&mut self, now: Time, kept: Reach) {
-        loop {
-            let (up, down) =
-                (self.aim.up.saturating_sub(kept.up), self.aim.down.saturating_sub(kept.down));
-            let surplus = up + down;
-            if surplus == 0 || surplus < self.aim.len() / SMALL_PART {
-                self.surplus = None;
-                return;
-            }
-            if !wait(&mut self.surplus, &mut self.random, now, self.patience * SHRINK_WAITS) {
-                return;
-            }
-            let step = surplus.min((surplus / 2).max(self.aim.len() / SHRINK_PART).max(1));
-            let part = |side: u64| side * step / surplus;
-            let part_up = part(up);
-            self.aim.up -= part_up;
-            self.aim.down -= down.min(step - part_up);
+        let kept = self.aim.and(kept);
+        let surplus = self.aim.len() - kept.len();
+        if surplus == 0 || surplus < self.aim.len() / SMALL_PART {
+            self.surplus = None;
+        } else if wait(&mut self.surplus, &mut self.random, now, self.patience * SHRINK_WAITS) {
+            self.aim = kept;
         }
     }
 
@@ -241,7 +239,7 @@ impl Sizing {
     }
 
     /// What others hold on one side of us, as changes of a sum along the way from us.
-    fn side(&self, neighbours: &[Neighbour], up: bool, emergency: bool) -> Side {
+    fn side(&self, neighbours: &[Neighbour], up: bool, arcs: Arcs, emergency: bool) -> Side {
         let way = |to: Location| match up {
             true => u64::from(to.0.wrapping_sub(self.location.0)),
             false => u64::from(self.location.0.wrapping_sub(1).wrapping_sub(to.0)),
@@ -256,7 +254,7 @@ impl Sizing {
                 continue;
             };
             side.near.push(change(nearer, weight));
-            for (first, last) in it.arcs.spans() {
+            for (first, last) in arcs(it).spans() {
                 let (from, to) = if up { (way(first), way(last)) } else { (way(last), way(first)) };
                 // Where it goes over our own location, it is two pieces.
                 let pieces = if from <= to {
@@ -295,6 +293,11 @@ impl Sizing {
     }
 }
 
+/// Which arcs of others count.
+type Arcs = fn(&Neighbour) -> &ArcSet;
+const ARCS: Arcs = |it| &it.arcs;
+const STORE: Arcs = |it| &it.store;
+
 /// Changes of a sum of weights, ascending: see [`change`].
 struct Side {
     /// Of all nodes that are nearer, whatever they hold.
@@ -328,6 +331,11 @@ fn reach(changes: &[u64], enough: u64) -> u64 {
         from = at;
     }
     reach
+}
+
+/// How far what is held is kept: see [`KEEP`] and [`FAR`].
+fn stays(changes: &[u64], target: u64) -> u64 {
+    reach(changes, target * KEEP.0 / KEEP.1).min(reach(changes, target) * FAR.0 / FAR.1)
 }
 
 impl Reach {
@@ -399,9 +407,9 @@ mod tests {
         idle_below: u8,
         /// To how many to each side a node knows the others.
         knows: usize,
-        /// The most that any arc became longer or shorter at once, as a part of its length.
-        shrunk: f64,
         changes: usize,
+        /// Nobody gets what it fills.
+        slow: bool,
     }
 
     impl Network {
@@ -413,8 +421,8 @@ mod tests {
                 max_len: None,
                 idle_below: 0,
                 knows: 100,
-                shrunk: 0.0,
                 changes: 0,
+                slow: false,
             };
             this.add(nodes);
             this
@@ -427,7 +435,9 @@ mod tests {
                 let arcs = ArcSet::empty();
                 let sizing =
                     Sizing::new(node, location, RingArc::EMPTY, PATIENCE, self.random.next());
-                self.nodes.push((sizing, Neighbour { node, location, arcs, weight: 1.0, away: false }));
+                let store = arcs.clone();
+                let it = Neighbour { node, location, arcs, store, weight: 1.0, away: false };
+                self.nodes.push((sizing, it));
             }
             self.sort();
         }
@@ -453,8 +463,6 @@ mod tests {
             let known = self.known_to(i);
             let max_len = if self.is_idle(i) { Some(self.max_len.unwrap_or(0)) } else { None };
             let arcs = self.nodes[i].0.update(self.now, &known, COPIES, max_len)?;
-            let (before, after) = (self.nodes[i].1.arcs.len() as f64, arcs.len() as f64);
-            self.shrunk = self.shrunk.max((before - after) / before.max(1.0));
             self.changes += 1;
             Some(arcs)
         }
@@ -473,13 +481,19 @@ mod tests {
             for i in order {
                 match self.update(i) {
                     Some(arcs) if together => later.push((i, arcs)),
-                    Some(arcs) => self.nodes[i].1.arcs = arcs,
+                    Some(arcs) => self.fills(i, arcs),
                     None => {}
                 }
             }
             for (i, arcs) in later {
-                self.nodes[i].1.arcs = arcs;
+                self.fills(i, arcs);
             }
+        }
+
+        fn fills(&mut self, i: usize, arcs: ArcSet) {
+            let it = &mut self.nodes[i].1;
+            it.store = if self.slow { it.store.intersect(&arcs) } else { arcs.clone() };
+            it.arcs = arcs;
         }
 
         /// Goes on to when something is to be done; `false` where nothing is.
@@ -663,7 +677,7 @@ mod tests {
     }
 
     #[test]
-    fn two_networks_that_meet_give_up_slowly() {
+    fn two_networks_that_meet_give_up_what_is_too_much() {
         for together in [true, false] {
             let (mut net, mut other) = (Network::new(7, 60), Network::new(8, 60));
             net.settle(true, 1);
@@ -681,10 +695,46 @@ mod tests {
                     break;
                 }
             }
-            assert!(net.now.since(start) > 3 * SHRINK_DELAY);
-            assert!(net.shrunk <= 0.5 && net.shrunk > 0.05, "{}", net.shrunk);
-            assert!(net.min() >= 25.0 && net.mean() < 27.0, "{} {}", net.min(), net.mean());
+            assert!(net.now.since(start) > SHRINK_DELAY / 2);
+            assert!(net.now.since(start) < 3 * SHRINK_DELAY);
+            assert!(net.mean() < 27.0, "{}", net.mean());
         }
+    }
+
+    #[test]
+    fn nothing_is_given_up_to_those_who_fill_it() {
+        let mut net = Network::new(12, 60);
+        net.settle(true, 1);
+        net.slow = true;
+        net.add(90);
+        let claimed = |net: &Network| {
+            let held = net.nodes.iter().map(|(_, it)| (&it.store, 1.0));
+            Coverage::of(held).over(&ArcSet::full()).unwrap().min
+        };
+        for _ in 0..10 {
+            net.step(true);
+            net.pass(600);
+        }
+        assert_eq!(claimed(&net), 20.0);
+        // Now they have it, and who is not needed any more gives it up.
+        net.nodes.iter_mut().for_each(|(_, it)| it.store = it.arcs.clone());
+        net.slow = false;
+        let before = net.mean();
+        net.settle(true, 30);
+        assert!(net.min() >= 20.0 && net.mean() < before - 5.0, "{} {before}", net.mean());
+    }
+
+    #[test]
+    fn who_held_everything_gives_it_up_to_those_who_have_come() {
+        let mut net = Network::new(13, 1);
+        net.settle(true, 1);
+        assert_eq!(net.mean(), 1.0);
+        // Each of these has its share at once, so there are never more than 20 copies besides.
+        net.add(199);
+        net.settle(true, 1);
+        let longest = net.nodes.iter().map(|(_, it)| it.arcs.fraction()).fold(0.0, f64::max);
+        assert!(longest < 0.2, "{longest}");
+        assert!(net.min() >= 20.0);
     }
 
     #[test]
@@ -734,7 +784,8 @@ mod tests {
         ) {
             let copies = Copies::new(1, 1).unwrap();
             let neighbours: Vec<Neighbour> = nodes.iter().map(|(node, location)| {
-                Neighbour { node: *node, location: *location, arcs: ArcSet::full(), weight: 1.0, away: false }
+                let (arcs, store) = (ArcSet::full(), ArcSet::full());
+                Neighbour { node: *node, location: *location, arcs, store, weight: 1.0, away: false }
             }).collect();
             let held: Vec<(NodeId, ArcSet)> = nodes.iter().map(|(node, location)| {
                 let mut sizing = Sizing::new(*node, *location, RingArc::EMPTY, PATIENCE, 0);

@@ -149,8 +149,8 @@ pub fn run_with(
 enum Due {
     /// Others know of this stay of it.
     Met(u32),
-    /// Others know of this arc.
-    Told(Reach),
+    /// Others know that it aims at this arc, and claims that one.
+    Told(Reach, Reach),
     /// Others have lost it, who was there for this stay.
     Lost(u32),
     /// How it counts is to be looked at, while it is off after this stay.
@@ -230,6 +230,7 @@ impl<'a> Flow<'a> {
             node,
             location,
             arcs: ArcSet::empty(),
+            store: ArcSet::empty(),
             weight: 0.0,
             away: false,
         };
@@ -334,7 +335,7 @@ impl<'a> Flow<'a> {
             self.after(delays.told, i, Due::Met(stay));
             self.after(if is_new { delays.settle } else { delays.told }, i, Due::Look);
             if !target.is_empty() {
-                self.after(delays.told, i, Due::Told(target));
+                self.tell(i, target);
                 self.start_filling(i);
             }
             return;
@@ -363,7 +364,7 @@ impl<'a> Flow<'a> {
                     AUDITS.iter().for_each(|after| self.at(now + after, i, Due::Audit));
                 }
             }
-            Due::Told(reach) => self.told(i, reach),
+            Due::Told(target, held) => self.told(i, target, held),
             Due::Lost(stay) if !node.on && node.stay == stay => {
                 // Lost, and not reached again within seconds.
                 (0..4).for_each(|_| node.quality.down(time));
@@ -420,11 +421,15 @@ impl<'a> Flow<'a> {
         });
     }
 
-    /// Others know of its arc.
-    fn told(&mut self, i: usize, reach: Reach) {
+    /// Others know of its arcs.
+    fn told(&mut self, i: usize, reach: Reach, held: Reach) {
         let location = self.nodes[i].location;
+        let claimed = rule::reach(location, &self.known[i].store);
+        self.known[i].store = rule::arc(location, held).into();
         let before = rule::reach(location, &self.known[i].arcs);
         self.known[i].arcs = rule::arc(location, reach).into();
+        // What it claims matters where others could give up something, so only where it is more.
+        let before = if reach == before && held.len() > claimed.len() { claimed } else { before };
         let edges = [(before.up as i64, reach.up as i64), (before.down as i64, reach.down as i64)];
         self.near(i, |flow, other, apart| {
             let node = &flow.nodes[other];
@@ -549,15 +554,10 @@ impl<'a> Flow<'a> {
         node.changed = true;
         node.changed_late |= late;
         node.target = target;
-        let told = match node.kind {
-            Kind::Liar => {
-                let four = |side: u64| (side * 4).min(RING / 2);
-                Reach { up: four(target.up), down: four(target.down) }
-            }
-            _ => target,
-        };
-        self.after(self.options.delays.told, i, Due::Told(told));
-        if self.nodes[i].kind == Kind::Liar {
+        if node.kind == Kind::Liar {
+            let four = |side: u64| (side * 4).min(RING / 2);
+            let told = Reach { up: four(target.up), down: four(target.down) };
+            self.after(self.options.delays.told, i, Due::Told(told, told));
             return;
         }
         let node = &self.nodes[i];
@@ -573,7 +573,13 @@ impl<'a> Flow<'a> {
         } else {
             self.disk(i, self.nodes[i].held);
         }
+        self.tell(i, target);
         self.start_filling(i);
+    }
+
+    fn tell(&mut self, i: usize, target: Reach) {
+        let held = self.nodes[i].held.and(target);
+        self.after(self.options.delays.told, i, Due::Told(target, held));
     }
 
     /// Drops what is outside of what it aims at, where enough others have it.
@@ -647,6 +653,10 @@ impl<'a> Flow<'a> {
             let node = &mut self.nodes[i as usize];
             if !node.on || node.held == node.target {
                 node.filling = None;
+                let (on, target) = (node.on, node.target);
+                if on {
+                    self.tell(i as usize, target);
+                }
                 continue;
             }
             self.filling.push(i);

@@ -293,7 +293,8 @@ pub(super) fn reach(location: Location, arcs: &ArcSet) -> Reach {
     let Some(arc) = arcs.arcs().first().copied() else { return Reach::default() };
     match arc.last() {
         Some(last) if !arc.is_full() => Reach {
-            up: u64::from(last.0.wrapping_sub(location.0)) + 1,
+            // One that ends right before the location goes down only.
+            up: (u64::from(last.0.wrapping_sub(location.0)) + 1) % RING,
             down: u64::from(location.0.wrapping_sub(arc.start().0)),
         },
         _ => Reach::FULL,
@@ -311,7 +312,8 @@ mod tests {
             let mut node = [0; 32];
             node[..8].copy_from_slice(&(n + 1).to_be_bytes());
             let arc = RingArc::new(location, (part * RING as f64) as u64).unwrap();
-            Neighbour { node: NodeId(node), location, arcs: arc.into(), weight, away: false }
+            let (arcs, store) = (arc.into(), arc.into());
+            Neighbour { node: NodeId(node), location, arcs, store, weight, away: false }
         };
         (0..count).map(peer).collect()
     }
@@ -361,7 +363,7 @@ mod tests {
 
     #[test]
     fn arcs_and_reaches_are_the_same() {
-        for (location, up, down) in [(0, 5, 7), (9, 1, 0), (u32::MAX, 3, 3), (3, 1 << 30, 1 << 31)]
+        for (location, up, down) in [(0, 5, 7), (9, 1, 0), (9, 0, 4), (u32::MAX, 3, 3), (3, 1 << 30, 1 << 31)]
         {
             let (location, it) = (Location(location), Reach { up, down });
             assert_eq!(reach(location, &arc(location, it).into()), it);
