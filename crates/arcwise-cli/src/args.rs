@@ -138,6 +138,7 @@ Examples:
         #[command(subcommand)]
         command: Option<PeersCommand>,
     },
+    Replay(Replay),
     /// Watch two nodes find each other and come into sync: the protocol, message by message
     Demo(demo::Args),
     Simulate(Simulate),
@@ -185,6 +186,29 @@ pub(crate) struct Serve {
     /// The most bytes a second to receive
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_down: Option<u64>,
+    /// Write what the node decides, and on what grounds, to a new file of 256 MiB at the most, for `arcwise
+    /// replay`. What is shared is in it
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub(crate) capture: Option<PathBuf>,
+}
+
+/// Let the node decide once more what it has decided, from a file of `arcwise serve --capture`
+///
+/// Says where this version decides otherwise than the one that wrote the file. Neither a daemon nor a data folder
+/// is needed. The file has neither the node's key nor the ids of its spaces in it, so a ticket of each space is
+/// needed besides; but it has what was shared while it was written. The exit code is 1 where something is
+/// different, and 9 where the file is damaged.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  arcwise replay capture - < ticket.txt")]
+pub(crate) struct Replay {
+    /// What `arcwise serve --capture` has written
+    pub(crate) file: PathBuf,
+    /// A ticket of a space that is in it, or - to read it from stdin, where nobody else on this machine sees it
+    // Parsed later, since the parser repeats what it does not take, and this is a secret.
+    #[arg(required = true, value_name = "TICKET")]
+    pub(crate) tickets: Vec<String>,
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -480,7 +504,7 @@ pub(crate) struct Simulate {
     #[arg(long, conflicts_with = "scenario")]
     pub(crate) list: bool,
     /// Print the scenario as TOML, as a beginning for one's own
-    #[arg(long, conflicts_with_all = ["nodes", "length", "seed", "seeds", "html", "flow", "unchecked"])]
+    #[arg(long, conflicts_with_all = ["nodes", "length", "seed", "seeds", "html", "flow", "unchecked", "shrink"])]
     pub(crate) show: bool,
     /// How many nodes there are in all [default: as the scenario says]
     #[arg(long, value_name = "N")]
@@ -488,9 +512,9 @@ pub(crate) struct Simulate {
     /// How much virtual time it goes on, such as 2h [default: as the scenario says]
     #[arg(long, value_name = "TIME")]
     pub(crate) length: Option<arcwise_sim::scenario::Span>,
-    /// What all chance follows from
-    #[arg(long, value_name = "S", default_value_t = 1)]
-    pub(crate) seed: u64,
+    /// What all chance follows from [default: as the scenario says, else 1]
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u64>,
     /// Run with so many seeds, from --seed on
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -498,6 +522,10 @@ pub(crate) struct Simulate {
     /// Write a report with plots into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+    /// Where something does not hold, make the scenario smaller as long as that is so, and write it with its
+    /// seed into this file; takes many runs
+    #[arg(long, value_name = "FILE", conflicts_with = "flow")]
+    pub(crate) shrink: Option<PathBuf>,
     /// Only model which node holds what, without messages: for up to a million nodes
     #[arg(long)]
     pub(crate) flow: bool,

@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use arcwise::{CreateError, OpenError, StoreError};
+use arcwise::{CreateError, OpenError, StoreError, capture::CaptureError};
 
 use crate::{
     api::{Code, client},
@@ -145,6 +145,16 @@ fn of_one(error: &(dyn StdError + 'static)) -> Option<Exit> {
     if let Some(error) = error.downcast_ref::<arcwise_store::OpenError>() {
         return Some(of_open_store(error));
     }
+    if let Some(error) = error.downcast_ref::<CaptureError>() {
+        return Some(match error {
+            CaptureError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Exit::NotFound
+            }
+            CaptureError::Read { source, .. } => of_io(source),
+            CaptureError::Unknown { .. } => Exit::Version,
+            _ => Exit::Damaged,
+        });
+    }
     if let Some(error) = error.downcast_ref::<StoreError>() {
         return Some(of_code(Code::of_store(error)));
     }
@@ -185,7 +195,7 @@ fn of_open(error: &OpenError) -> Exit {
         // The operating system says so in English wherever this runs.
         OpenError::Listen { reason, .. } if reason.contains("in use") => Exit::PortInUse,
         OpenError::Listen { .. } => Exit::Failed,
-        OpenError::Identity { source, .. } => of_io(source),
+        OpenError::Identity { source, .. } | OpenError::Capture { source, .. } => of_io(source),
     }
 }
 

@@ -64,8 +64,8 @@ fn a_run_is_summed_up() {
 #[test]
 fn what_does_not_hold_is_told() {
     let home = Home::empty();
-    // With five nodes there are to be five copies at once, and the last one has to fetch them.
-    let scenario = small(&home, "copies = [5, 5]\n[expect]\nbelow_min = '0s'\n");
+    // Who has too little room leaves more to the others.
+    let scenario = small(&home, "[disk]\nquota = 300_000\nlimited = 0.5\n[expect]\nload = 1.0\n");
     let (table, _) = simulate(&home, &[&scenario]).exit(1);
     assert!(table.contains("verdict     Did NOT hold: "), "{table}");
     let results = simulate(&home, &[&scenario, "--json"]);
@@ -112,7 +112,7 @@ fn plans_say_what_to_do_and_what_it_takes() {
     plan(&["--uptime", "80"]).fails(2, &["--uptime: it must be above 0 and at most 1"]);
     plan(&["--session", "long"]).fails(2, &["write a number and ms, s, m, h or d"]);
     plan(&["--room", "1GiB"]).fails(1, &["copies take about", "there is room for 1.00 GiB"]);
-    plan(&["--up", "1KiB"]).fails(1, &["of each node's bandwidth, and it has 1.00 KiB/s"]);
+    plan(&["--writes", "100TiB"]).fails(1, &["of each node's bandwidth, and it has 2.00 MiB/s"]);
     plan(&["--at-once", "0.99"]).fails(1, &["more than 255 copies would be needed"]);
     home.run(["plan"]).fails(2, &["--nodes <N>", "--size <SIZE>"]);
 }

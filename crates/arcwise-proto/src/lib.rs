@@ -13,12 +13,15 @@
 //! | [`reconcile`] | which items differ, at the cost of the difference |
 //! | [`wire`] | bytes ↔ messages |
 //! | [`session`] | one conversation with one peer |
+//! | [`swarm`] | what takes more than one peer |
+//! | [`capture`] | what machines were told, to be told it again |
 //! | [`limits`] | every bound, in one place |
 //!
 //! There is no runtime, socket, file, clock or randomness in here: time and secrets come in as
 //! arguments, so a conversation replays to the bit.
 
 pub mod aspect;
+pub mod capture;
 pub mod id;
 pub mod limits;
 pub mod reconcile;

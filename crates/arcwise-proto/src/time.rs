@@ -2,11 +2,15 @@
 
 use std::{fmt, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 /// Microseconds since the Unix epoch, UTC.
 ///
 /// Publish times of aspects and the `now` that drives the state machines are both of this type; the
 /// driver must hand over a `now` that never goes backwards.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Time(u64);
 
 impl Time {

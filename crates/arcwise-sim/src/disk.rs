@@ -288,7 +288,10 @@ mod tests {
         assert!(!before.items.contains(&key) && disk.ids.contains(&key));
         assert_eq!(disk.snapshot().items.find(&key.hash, &key.hash), Ok(vec![key]));
         assert_eq!(before.items.find(&key.hash, &key.hash), Ok(vec![]));
-        assert_ne!(before.digest(&ArcSet::full(), &[]), disk.snapshot().digest(&ArcSet::full(), &[]));
+        assert_ne!(
+            before.digest(&ArcSet::full(), &[]),
+            disk.snapshot().digest(&ArcSet::full(), &[])
+        );
     }
 
     #[test]

@@ -468,9 +468,10 @@ fn checking(asked: &Question, answer: &Answer) -> Scenario {
     // The median of what is heavy-tailed as people are, by its mean.
     let median = |mean: f64| Span(Duration::from_secs_f64(mean / 1.89));
     let entries = 100_000;
-    let size = (asked.bytes * scale / f64::from(entries)).clamp(1.0, f64::from(u32::MAX));
+    let size = (asked.bytes * scale / entries as f64).clamp(1.0, f64::from(u32::MAX));
     let lose = Event { at: Span::secs(hours * 1800), what: What::Lose { part: asked.at_once } };
     Scenario {
+        seed: None,
         name: "plan".to_owned(),
         about: "What was asked for.".to_owned(),
         nodes: nodes as usize,

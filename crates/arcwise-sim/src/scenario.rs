@@ -19,6 +19,9 @@ pub struct Scenario {
     pub about: String,
     /// How many nodes there are in all; some may join later.
     pub nodes: usize,
+    /// The seed that it is run with where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// How long it goes on.
     #[serde(default = "half_an_hour")]
     pub length: Span,
@@ -292,6 +295,14 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// The scenario as [`Scenario::parse`] reads it.
+    ///
+    /// # Errors
+    /// None for a scenario that [`Scenario::check`] lets pass.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
     /// One that is built in; `None` where there is none of that name.
     ///
     /// # Errors
@@ -535,7 +546,7 @@ mod tests {
             let scenario = Scenario::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(scenario.name, *name);
             assert_eq!(scenario.nodes, 200, "{name}");
-            let written = toml::to_string(&scenario).unwrap();
+            let written = scenario.to_toml().unwrap();
             assert_eq!(Scenario::parse(&written).unwrap(), scenario, "{written}");
             let json = serde_json::to_string(&scenario).unwrap();
             assert_eq!(serde_json::from_str::<Scenario>(&json).unwrap(), scenario);

@@ -21,13 +21,13 @@ pub fn shrink(
 ) -> (Scenario, u64) {
     let (mut smallest, mut seed) = (scenario.clone(), seed);
     loop {
-        let mut smaller = smaller(&smallest).into_iter();
-        let found = smaller.find_map(|it| {
-            let seeds = std::iter::once(seed).chain(1..=SEEDS);
-            let mut seeds = seeds.filter(|_| it.check().is_ok());
-            let seed = seeds.find(|seed| fails(&it, *seed))?;
-            Some((it, seed))
-        });
+        let smaller: Vec<Scenario> =
+            smaller(&smallest).into_iter().filter(|it| it.check().is_ok()).collect();
+        // Other seeds only where this one leads no further.
+        let seeds = std::iter::once(seed).chain(1..=SEEDS);
+        let found = seeds.flat_map(|seed| smaller.iter().map(move |it| (it, seed)));
+        let found = found.into_iter().find(|(it, seed)| fails(it, *seed));
+        let found = found.map(|(it, seed)| (it.clone(), seed));
         match found {
             Some(found) => (smallest, seed) = found,
             None => return (smallest, seed),
@@ -49,7 +49,9 @@ fn smaller(of: &Scenario) -> Vec<Scenario> {
     with(&|it| it.nodes = (it.nodes * 3 / 4).max(2));
     with(&|it| halve(it));
     for event in 0..of.events.len() {
-        with(&|it| drop(it.events.remove(event)));
+        with(&|it| {
+            it.events.remove(event);
+        });
     }
     with(&|it| it.people.entries /= 2);
     with(&|it| it.people.session = None);

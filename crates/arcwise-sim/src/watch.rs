@@ -678,8 +678,10 @@ mod tests {
     #[test]
     fn copies_are_counted_where_there_are_the_fewest() {
         let len = RING / SECTORS as u64;
-        let arc = |start: u64, len| ArcSet::from(RingArc::new(Location(start as u32), len).unwrap());
-        let arcs = [ArcSet::full(), arc(len, 2 * len), arc(2 * len, 2 * len - 1), arc(RING - 5, 10)];
+        let arc =
+            |start: u64, len| ArcSet::from(RingArc::new(Location(start as u32), len).unwrap());
+        let arcs =
+            [ArcSet::full(), arc(len, 2 * len), arc(2 * len, 2 * len - 1), arc(RING - 5, 10)];
         let copies = copies(arcs.iter());
         assert_eq!(copies[..5], [1, 2, 3, 1, 1]);
         assert_eq!(copies[SECTORS - 1], 1);
@@ -688,11 +690,8 @@ mod tests {
 
     #[test]
     fn too_few_copies_count_from_when_there_were_enough() {
-        let mut sectors = Sectors {
-            below_since: [None; SECTORS],
-            complete: false,
-            longest: Duration::ZERO,
-        };
+        let mut sectors =
+            Sectors { below_since: [None; SECTORS], complete: false, longest: Duration::ZERO };
         let at = |seconds| NOW + Duration::from_secs(seconds);
         let (mut few, many) = ([8; SECTORS], [9; SECTORS]);
         few[3] = 7;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use arcwise_proto::{NodeId, swarm::Swarm};
+use arcwise_proto::{NodeId, capture::TapedSwarm};
 use arcwise_store::{Store, StoreError};
 
 use crate::{BlockError, Node, connection::Unwanted, ingest::blocking, node::Inner, peer::lock};
@@ -88,7 +88,7 @@ impl Inner {
         let spaces = lock(&self.spaces).clone();
         for space in spaces {
             // Of two changes the later one has the last word.
-            let tell = |swarm: &mut Swarm, now| {
+            let tell = |swarm: &mut TapedSwarm, now| {
                 let blocked = lock(&self.blocked).clone();
                 swarm.set_blocked(now, blocked);
             };

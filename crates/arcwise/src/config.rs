@@ -52,6 +52,9 @@ pub struct Config {
     ///
     /// [`Node::set_bandwidth`]: crate::Node::set_bandwidth
     pub bandwidth: Option<Bandwidth>,
+    /// A file to write down what the node's machines are told and what they answer, to be replayed elsewhere:
+    /// see [`capture`](crate::capture). It must not exist; 256 MiB at the most. `None` by default.
+    pub capture: Option<PathBuf>,
     /// The store's own settings.
     pub store: arcwise_store::Options,
 }
@@ -72,6 +75,7 @@ impl Config {
             push: true,
             pull: true,
             bandwidth: None,
+            capture: None,
             store: arcwise_store::Options::default(),
         }
     }

@@ -31,6 +31,14 @@ pub enum OpenError {
         /// What is wrong.
         source: io::Error,
     },
+    /// The file for the capture.
+    #[error("cannot write a capture to {}: {source}", .path.display())]
+    Capture {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: io::Error,
+    },
     /// The network addresses.
     #[error("cannot listen on {addresses}: {reason}; choose another port or stop what uses it")]
     Listen {

@@ -1,4 +1,4 @@
-//! Carries gossip sessions: bytes, time and disk to [`Session`], which decides.
+//! Carries gossip sessions: bytes, time and disk to [`Session`](arcwise_proto::session::Session), which decides.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -7,11 +7,10 @@ use std::{
 
 use arcwise_proto::{
     ArcSet, Aspect, AspectKey, SpaceId, Time,
+    capture::{Tape, TapedSession, TapedSwarm},
     limits::DATA_FRAME_TARGET,
-    session::{
-        BUSY, Constraints, Flow, Holdings, Input, Output, Report, Session, SessionError, Terms,
-    },
-    swarm::{self, Again, Opening, Plan, Refusal, Swarm},
+    session::{BUSY, Constraints, Flow, Holdings, Input, Output, Report, SessionError, Terms},
+    swarm::{self, Again, Opening, Plan, Refusal, TurnId},
     wire::{ArcRequest, AspectDataResponse, ErrorCode, ErrorMessage, Message},
 };
 use arcwise_store::{Items, StoreError};
@@ -79,6 +78,11 @@ impl Hold<'_> {
             lock(&space.swarm).session_moved(inner.now(), self.turn.id);
             self.lease.iter().for_each(|lease| lease.moved());
         }
+    }
+
+    /// Where it is written down, if it is.
+    fn tape(&self, space: &SpaceState) -> Option<(Tape, TurnId)> {
+        lock(&space.swarm).tape().map(|tape| (tape.clone(), self.turn.id))
     }
 
     /// Waits until another session takes the place of this one.
@@ -184,7 +188,8 @@ async fn one(
     let terms = terms(inner, peer, space.id(), plan.arcs, plan.peer_count, plan.flow)?;
     let (now, store) = (inner.now(), space.store.clone());
     let (started, claims) = (Instant::now(), space.claims.load(Ordering::Relaxed));
-    let open = move || Session::open(now, terms, plan.number, constraints, &store);
+    let tape = hold.tape(space);
+    let open = move || TapedSession::open(tape, now, terms, plan.number, constraints, &store);
     let session = blocking(open).await.map_err(|error| judge(error).1)?;
     let begun = Begun { session, computing: started.elapsed(), claims };
     let (reader, writer) = frame::pair(peer, peer.conn.open_bi().await.map_err(lost)?);
@@ -227,7 +232,7 @@ pub(crate) async fn answer(
     };
     let flow = request.open.as_ref().map_or(Flow::Both, |open| open.flow);
     let answer =
-        |swarm: &mut Swarm, now| (swarm.answer_session(now, &peer.id, flow), swarm.answers());
+        |swarm: &mut TapedSwarm, now| (swarm.answer_session(now, &peer.id, flow), swarm.answers());
     let (answered, (arcs, takes)) = space.swarm(inner, &[], answer);
     let turn = match answered {
         Ok((turn, ours)) => {
@@ -257,7 +262,8 @@ pub(crate) async fn answer(
     };
     let (now, store, work) = (inner.now(), space.store.clone(), terms.limits.work);
     let (started, claims) = (Instant::now(), space.claims.load(Ordering::Relaxed));
-    let session = blocking(move || Session::answer(now, terms, request, &store)).await;
+    let tape = hold.tape(&space);
+    let session = blocking(move || TapedSession::answer(tape, now, terms, request, &store)).await;
     if let Err(SessionError::TooCostly) = &session {
         lock(&peer.budget).worked(work);
     }
@@ -412,7 +418,7 @@ enum Write {
 
 /// A session that has begun.
 struct Begun {
-    session: Session<Items>,
+    session: TapedSession<Items>,
     /// How long it has computed to find out what differs.
     computing: Duration,
     /// [`SpaceState::claims`], from before.

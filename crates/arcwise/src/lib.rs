@@ -31,6 +31,7 @@ mod audit;
 mod bandwidth;
 mod block;
 mod broadcast;
+pub mod capture;
 mod config;
 mod connection;
 mod dial;

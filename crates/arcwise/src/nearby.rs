@@ -159,8 +159,8 @@ mod tests {
         }
         let met = async { while !matches!(events.recv().await, Ok(Event::SpaceShared { .. })) {} };
         tokio::time::timeout(Duration::from_secs(60), met).await.unwrap();
-        let dialled = lock(&carol.spaces()[0].state.swarm).poll_action(carol.running.now());
-        assert!(dialled.is_none() && carol.peers().is_empty(), "{dialled:?}");
+        let dialled = lock(&carol.spaces()[0].state.swarm).poll_actions(carol.running.now());
+        assert!(dialled.is_empty() && carol.peers().is_empty(), "{dialled:?}");
 
         // However much is said, little is remembered.
         for n in 0..2 * MAX_NEARBY {

@@ -14,8 +14,9 @@ use std::{
 
 use arcwise_proto::{
     ArcSet, Aspect, AspectKey, AuthorKey, NodeId, SpaceId, Time,
+    capture::TapedSwarm,
     session::{LocalSpace, replaces},
-    swarm::{Address, Arrival, Change, Copies, Outside, Settings, Swarm},
+    swarm::{Address, Arrival, Change, Copies, Outside, Settings},
 };
 use arcwise_store::{CheckReport, Limits, Store, StoreError, StoreStats};
 use iroh::{
@@ -37,6 +38,7 @@ use crate::{
     Ticket, Traffic,
     bandwidth::{self, Line},
     block,
+    capture::Capture,
     connection::{self, ALPN, Unwanted, close},
     dial::{Misled, PeerRecord},
     error::{CreateError, DialFailure, JoinError, OpenError, RequestError},
@@ -117,6 +119,7 @@ pub(crate) struct Inner {
     pub(crate) id: NodeId,
     pub(crate) author: AuthorKey,
     pub(crate) store: Store,
+    pub(crate) capture: Option<Arc<Capture>>,
     pub(crate) endpoint: Endpoint,
     pub(crate) relays: Vec<RelayUrl>,
     swarm: SwarmConfig,
@@ -250,12 +253,18 @@ impl Node {
             None => bandwidth::load(&store)?,
         };
         let blocked = block::load(&store)?;
+        let id = NodeId(*endpoint.id().as_bytes());
+        let capture = config.capture.map(|path| {
+            Capture::create(&path, id).map_err(|source| OpenError::Capture { path, source })
+        });
+        let capture = capture.transpose()?;
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
-            id: NodeId(*endpoint.id().as_bytes()),
+            id,
             author: AuthorKey::from_bytes(&secret),
             spaces: Mutex::default(),
             store,
+            capture,
             endpoint,
             relays: config.relays,
             swarm: SwarmConfig {
@@ -366,7 +375,7 @@ impl Node {
             }
             let (inner, record) = (self.running.inner(), PeerRecord::new(addresses, relays));
             blocking(move || inner.learn(node, record)).await?;
-            let contact = |swarm: &mut Swarm, now| swarm.contact(now, node);
+            let contact = |swarm: &mut TapedSwarm, now| swarm.contact(now, node);
             space.state.swarm(&self.running.inner, &[], contact);
         }
         Ok(space)
@@ -579,6 +588,7 @@ impl Node {
         self.running.stop.cancel();
         self.running.tasks.close();
         self.running.tasks.wait().await;
+        self.running.capture.iter().for_each(|capture| capture.flush());
         self.running.endpoint.close().await;
     }
 }
@@ -663,7 +673,8 @@ impl Inner {
             pull: self.swarm.pull,
             seed: u64::from_le_bytes(seed),
         };
-        let swarm = Swarm::new(self.now(), self.author.clone(), id, settings);
+        let tape = self.capture.as_ref().map(|capture| capture.tape(number));
+        let swarm = TapedSwarm::new(self.now(), self.author.clone(), id, settings, tape);
         let space = SpaceState::new(store, number, share.clone(), swarm);
         // Nothing that has expired is taken, from the beginning.
         upkeep::expire(&space);

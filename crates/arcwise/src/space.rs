@@ -11,9 +11,10 @@ use std::{
 
 use arcwise_proto::{
     ArcSet, Aspect, AspectError, AspectKey, EntryAddress, Location, NodeId, SpaceId, Time,
+    capture::TapedSwarm,
     limits::MAX_DIRECT,
     session::{Digest, Holdings, LocalSpace, PeerSpace, Report, shared_arcs},
-    swarm::{Overview, Swarm, WaitId},
+    swarm::{Overview, WaitId},
 };
 use arcwise_store::{Keep, Limits, SpaceStats, StoreError};
 use bytes::Bytes;
@@ -58,7 +59,7 @@ pub(crate) struct SpaceState {
     /// only where that has not happened meanwhile.
     pub(crate) claims: AtomicU64,
     /// Who is in it, and what is to be done with whom.
-    pub(crate) swarm: Mutex<Swarm>,
+    pub(crate) swarm: Mutex<TapedSwarm>,
     /// When the swarm is to be woken.
     pub(crate) wake_at: watch::Sender<Option<Time>>,
     /// Who waits for copies elsewhere.
@@ -82,7 +83,7 @@ impl SpaceState {
         store: arcwise_store::Space,
         number: u32,
         share: Share,
-        swarm: Swarm,
+        swarm: TapedSwarm,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -378,7 +379,7 @@ impl Space {
         for part in keys.chunks(WAITED_FOR) {
             let (complete, mut waits) = oneshot::channel();
             let id = loop {
-                let replicate = |swarm: &mut Swarm, now| swarm.replicate(now, part, copies);
+                let replicate = |swarm: &mut TapedSwarm, now| swarm.replicate(now, part, copies);
                 match self.state.swarm(&inner, &[], replicate) {
                     Some(id) => break id,
                     // Others wait for too much already.

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arcwise_proto::{
     Aspect, AspectKey, NodeId, Time,
-    swarm::{Action, Outcome, Push, Swarm},
+    capture::TapedSwarm,
+    swarm::{Action, Outcome, Push},
     wire::PeerInfo,
 };
 use arcwise_store::StoreError;
@@ -40,14 +41,14 @@ impl SpaceState {
         self: &Arc<Self>,
         inner: &Arc<Inner>,
         fresh: &[Aspect],
-        tell: impl FnOnce(&mut Swarm, Time) -> T,
+        tell: impl FnOnce(&mut TapedSwarm, Time) -> T,
     ) -> T {
         let (told, actions) = {
             let mut swarm = lock(&self.swarm);
             // Under the lock, so that it never goes back.
             let now = inner.now();
             let told = tell(&mut swarm, now);
-            let actions: Vec<Action> = std::iter::from_fn(|| swarm.poll_action(now)).collect();
+            let actions = swarm.poll_actions(now);
             // Under the lock, too: of two calls the later one has the last word.
             let wake_at = swarm.wake_at();
             self.wake_at.send_if_modified(|at| std::mem::replace(at, wake_at) != wake_at);

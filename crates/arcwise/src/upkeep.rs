@@ -39,6 +39,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             kept = Instant::now();
             keep_peers(&inner).await;
         }
+        inner.capture.iter().for_each(|capture| capture.flush());
         if let Err(error) = once(&inner).await {
             tracing::warn!(%error, "the store could not be tidied up; it is tried again");
         }

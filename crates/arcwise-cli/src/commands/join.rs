@@ -40,12 +40,7 @@ struct Outcome {
 
 pub(super) async fn join(args: Join, context: &Context<'_>) -> anyhow::Result<Exit> {
     let Context { client, output, .. } = context;
-    let mut tickets = Vec::new();
-    for text in args.tickets {
-        let text = if text == "-" { read_ticket()? } else { text };
-        let ticket: Result<Ticket, _> = text.parse();
-        tickets.push(ticket.map_err(|error: arcwise::TicketError| Usage(error.to_string()))?);
-    }
+    let tickets = read_tickets(args.tickets)?;
     let ticket = tickets.first().context("clap wants at least one")?.clone();
     if tickets.iter().any(|other| other.space != ticket.space) {
         let text = "these tickets are of different spaces; join one space at a time".to_owned();
@@ -114,6 +109,17 @@ pub(super) async fn join(args: Join, context: &Context<'_>) -> anyhow::Result<Ex
         output.json(&Outcome { joined, reached, in_sync })?;
     }
     Ok(if reached { Exit::Done } else { Exit::NotReached })
+}
+
+/// Tickets of the command line.
+pub(super) fn read_tickets(texts: Vec<String>) -> anyhow::Result<Vec<Ticket>> {
+    let mut tickets = Vec::new();
+    for text in texts {
+        let text = if text == "-" { read_ticket()? } else { text };
+        let ticket: Result<Ticket, _> = text.parse();
+        tickets.push(ticket.map_err(|error: arcwise::TicketError| Usage(error.to_string()))?);
+    }
+    Ok(tickets)
 }
 
 pub(super) fn read_ticket() -> anyhow::Result<String> {

@@ -7,6 +7,7 @@ mod join;
 mod node;
 mod peers;
 mod plan;
+mod replay;
 mod serve;
 pub(crate) mod simulate;
 mod space;
@@ -58,6 +59,7 @@ pub(crate) async fn run(command: Command, data: &Path, output: Output) -> anyhow
         Command::Store(StoreCommand::Compact) => store::compact(&context).await,
         Command::Peers { command: Some(command), .. } => peers::block(command, &context).await,
         Command::Peers { ping, command: None } => peers::peers(ping, &context).await,
+        Command::Replay(args) => replay::replay(args, output).await,
         Command::Demo(args) => match demo::run(args, output).await? {
             true => Ok(Exit::Done),
             false => Ok(Exit::Failed),

@@ -47,9 +47,12 @@ pub(super) async fn serve(args: Serve, data: &Path, output: Output) -> anyhow::R
     if args.max_up.is_some() || args.max_down.is_some() {
         config.bandwidth = Some(Bandwidth::new(args.max_up, args.max_down)?);
     }
+    config.capture = args.capture;
     // Where the disk has failed it, the store has to be opened again.
     while run(&config, data, &stop, output).await? == End::StoreStopped {
         output.say("There is room: opening the store again.");
+        // It has ended with the store.
+        config.capture = None;
     }
     Ok(Exit::Done)
 }

@@ -18,6 +18,7 @@ use arcwise_sim::{
     Options, Progress, flow, report,
     results::{Results, Sample},
     scenario::{BUILT_IN, Scenario, What},
+    shrink,
 };
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -63,16 +64,21 @@ pub(super) async fn simulate(args: Simulate, output: Output) -> anyhow::Result<E
         let words = "with --flow there are no messages, and so no network that could be cut";
         return Err(Usage(format!("{}: {words}", printable(name.as_bytes()))).into());
     }
-    if let Some(file) = &args.html {
+    for file in args.html.iter().chain(&args.shrink) {
         writable(file)?;
     }
 
     let stop = CancellationToken::new();
     let signals = stop_at_signals(stop.clone())?;
-    let jobs = jobs(&args);
-    let check = !args.unchecked;
-    let running = tokio::task::spawn_blocking(move || runs(&scenario, &jobs, check, output));
-    let results = match stop.run_until_cancelled(running).await {
+    let jobs = jobs(&args, args.seed.or(scenario.seed).unwrap_or(1));
+    let (check, shrinks) = (!args.unchecked, args.shrink.is_some());
+    let running = tokio::task::spawn_blocking(move || {
+        let results = runs(&scenario, &jobs, check, output);
+        let smallest = results.iter().find(|it| shrinks && !it.held());
+        let smallest = smallest.map(|it| shrunk(it, check, output));
+        (results, smallest)
+    });
+    let (results, smallest) = match stop.run_until_cancelled(running).await {
         Some(results) => results.context("the simulation has failed")?,
         // It ends with the process.
         None => return Ok(signals.first().map_or(Exit::Failed, |signal| signal.exit())),
@@ -81,6 +87,11 @@ pub(super) async fn simulate(args: Simulate, output: Output) -> anyhow::Result<E
     if let Some(file) = &args.html {
         fs::write(file, report::html(&results)).with_context(|| cannot_write(file))?;
         output.say(format_args!("The report is in {}.", printable_path(file)));
+    }
+    if let Some((file, smallest)) = args.shrink.as_ref().zip(smallest) {
+        let text = smallest.to_toml().context("the scenario cannot be written")?;
+        fs::write(file, text).with_context(|| cannot_write(file))?;
+        output.say(format_args!("The smallest that fails is in {}.", printable_path(file)));
     }
     match output.json {
         true => output.line(report::json(&results)?)?,
@@ -169,7 +180,7 @@ fn cannot_write(file: &Path) -> String {
 /// One run: its seed, and in the model of the arcs alone the rule.
 type Job = (u64, Option<flow::Rule>);
 
-fn jobs(args: &Simulate) -> Vec<Job> {
+fn jobs(args: &Simulate, first: u64) -> Vec<Job> {
     let rule = |rule: &Rule| match rule {
         Rule::Arcwise => flow::Rule::Arcwise,
         Rule::Lib3h => flow::Rule::Lib3h,
@@ -179,8 +190,22 @@ fn jobs(args: &Simulate) -> Vec<Job> {
         true => args.rule.iter().map(|it| Some(rule(it))).collect(),
         false => vec![None],
     };
-    let seeds = || (0..u64::from(args.seeds)).map(|it| args.seed.wrapping_add(it));
+    let seeds = || (0..u64::from(args.seeds)).map(|it| first.wrapping_add(it));
     rules.into_iter().flat_map(|rule| seeds().map(move |seed| (seed, rule))).collect()
+}
+
+/// The smallest scenario that fails as this run has: in what must always hold, or in what was expected.
+fn shrunk(failed: &Results, check: bool, output: Output) -> Scenario {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let (options, mut number) = (Options { threads: cores, check }, 0);
+    let violated = !failed.violations.is_empty();
+    let (smallest, seed) = shrink(&failed.scenario, failed.seed, &mut |scenario, seed| {
+        number += 1;
+        output.say(format_args!("Run {number}: {} nodes, {}", scenario.nodes, scenario.length));
+        let results = arcwise_sim::run(scenario, seed, &options, &mut |_| {});
+        if violated { !results.violations.is_empty() } else { !results.held() }
+    });
+    Scenario { seed: Some(seed), ..smallest }
 }
 
 /// Does each of the jobs: one on all cores, or several beside each other.

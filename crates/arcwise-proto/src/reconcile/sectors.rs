@@ -187,6 +187,25 @@ impl Sectors {
         Self { blocks, sectors: len, load, count, crowded, removed: 0 }
     }
 
+    /// How it is cut: above how many items a sector is halved, and how often all places were halved for each
+    /// sector, ascending. See [`Sectors::from_cut`].
+    pub fn cut(&self) -> (u64, Vec<u8>) {
+        (self.load, self.sectors().map(|sector| sector.depth).collect())
+    }
+
+    /// Of no items, and cut in the same way; `None` where that is not all places, or no load.
+    pub fn from_cut(load: u64, depths: &[u8]) -> Option<Self> {
+        let (mut sectors, mut next) = (Vec::with_capacity(depths.len()), 0u128);
+        for &depth in depths {
+            let places = 1u128 << 64u32.checked_sub(depth.into())?;
+            let first = u64::try_from(next).ok().filter(|_| next.is_multiple_of(places))?;
+            sectors.push(Sector { first, depth, sums: None });
+            next += places;
+        }
+        let whole = next == 1 << 64 && load >= MIN_LOAD;
+        whole.then(|| Self::from_sectors(load, sectors))
+    }
+
     pub(super) fn sectors(&self) -> impl Iterator<Item = &Sector> {
         self.blocks.iter().flat_map(|block| &block.sectors)
     }

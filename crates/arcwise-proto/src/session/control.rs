@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{Digest, Fault};
 use crate::{
     id::{NodeId, SpaceId},
@@ -80,9 +82,10 @@ fn prefix(hash: &[u8; 32]) -> Tag {
 }
 
 /// A space that this node is in, as its peers are to see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalSpace {
-    /// The space.
+    /// The space. It is a secret, and not written down.
+    #[serde(skip, default = "unknown")]
     pub id: SpaceId,
     /// This node's number for it, above 0; the same on every connection.
     pub number: u32,
@@ -100,8 +103,13 @@ pub struct LocalSpace {
     pub full: bool,
 }
 
+/// The space of which something was written down, until that is known again.
+fn unknown() -> SpaceId {
+    SpaceId([0; 32])
+}
+
 /// What a peer says of a space that both are in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerSpace {
     /// The peer's number for it.
     pub number: u32,

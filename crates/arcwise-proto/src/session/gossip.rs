@@ -34,6 +34,8 @@
 
 use std::{collections::VecDeque, error::Error, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Fault, Filter, Holdings, Position, SessionError,
     compare::Comparison,
@@ -54,7 +56,7 @@ use crate::{
 };
 
 /// Which end of a session this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     /// The one who opened it.
     Alice,
@@ -64,7 +66,7 @@ pub enum Role {
 
 /// Who takes what it lacks. Where that is not both, one of them has no room, or fetches the part of the
 /// ring from this peer that it does not fetch from others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Flow {
     /// Both.
     #[default]
@@ -117,7 +119,7 @@ pub struct Terms {
 }
 
 /// What Alice may leave out of the comparison.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Constraints {
     /// Compare only aspects published at this time or later.
     pub published_since: Option<Time>,
@@ -129,7 +131,8 @@ pub struct Constraints {
 }
 
 /// What has happened.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Input {
     /// A message came on the session's stream.
     Received(Message),
@@ -171,7 +174,7 @@ pub enum Output {
 }
 
 /// What a completed session did.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Which end this was.
     pub role: Role,
@@ -184,6 +187,7 @@ pub struct Report {
     /// Bytes of their encodings.
     pub sent_bytes: u64,
     /// How the sets were compared and what that took; `None` where they were listed.
+    #[serde(skip)]
     pub comparison: Option<exchange::Report>,
     /// How long this end has computed to find out what differs. Zero here: the driver has the clock,
     /// and fills it in.
@@ -500,6 +504,11 @@ impl<I: Items<Error: Error>> Session<I> {
     /// Whether it is not known yet what differs.
     pub fn is_comparing(&self) -> bool {
         !(self.said_everything() && self.heard_everything())
+    }
+
+    /// Whether the sets are compared by packets.
+    pub(crate) fn is_by_packets(&self) -> bool {
+        matches!(self.way, Way::Packets(_))
     }
 
     /// What was spent of [`Limits::work`] so far.

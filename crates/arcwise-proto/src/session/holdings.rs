@@ -1,8 +1,13 @@
 //! What a session may ask of the local store.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     aspect::AspectKey,
-    reconcile::{Items, Parts, Sectors, fingerprint::{Check, Fingerprint}},
+    reconcile::{
+        Items, Parts, Sectors,
+        fingerprint::{Check, Fingerprint},
+    },
     ring::ArcSet,
     time::Time,
 };
@@ -12,7 +17,7 @@ use crate::{
 /// A store begins a new epoch whenever it is opened. One restored from a backup does not know the
 /// epochs that came after the backup, so a position from there is recognised as foreign instead of
 /// silently skipping what was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// A random number that names a stretch of the store's history.
     pub epoch: u64,

@@ -7,6 +7,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     id::NodeId,
     ring::{ArcSet, Location, RingArc},
@@ -27,7 +29,7 @@ const STALL: Duration = Duration::from_secs(3);
 const SLOW: u32 = 8;
 
 /// Names a piece while it is being fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PieceId(u64);
 
 /// A part of what is to be filled, to be fetched from one peer.

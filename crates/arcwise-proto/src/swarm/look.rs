@@ -100,6 +100,7 @@ impl Swarm {
     fn judge(&mut self, now: Time) {
         self.due.judge = now + LOOK.1;
         self.judged.0 = now;
+        self.trust(now);
         self.know();
         self.size(now);
         self.connect(now);

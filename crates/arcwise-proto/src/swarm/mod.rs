@@ -49,6 +49,8 @@ pub use spread::{Spread, SpreadOutput};
 pub use table::{Known, Learnt, Table, Wanted};
 pub use turns::{Again, Opening, Plan, Purpose, Refusal, TurnId};
 
+use serde::{Deserialize, Serialize};
+
 use self::{random::Random, turns::Turns};
 use crate::{
     aspect::{AspectKey, AuthorKey},
@@ -71,9 +73,16 @@ const PEERS_A_LOOK: usize = 32;
 /// Peers whose location is so near that of another one are told of to that one.
 const NEAR: u64 = 1 << 28;
 
+/// Where that is less, those as far around it as so many times what it holds. A guess: its arc follows from these.
+const AROUND: u64 = 4;
+
 /// Where only what is held has changed, and not what is aimed at, a new record waits so long. A guess:
 /// while something is being filled it changes all the time.
 const RECORD_WAITS: Duration = Duration::from_secs(5);
+
+/// So long where it is still being filled, or just the amount has changed. A guess: what others decide by is what
+/// is aimed at.
+const FILLING_WAITS: Duration = Duration::from_secs(30);
 
 /// A new record is made where the old one is off by more than this part of what is held. A guess: as much as
 /// nodes differ by chance, and few records while much comes.
@@ -91,9 +100,9 @@ const MAX_CONTACTS: usize = 1024;
 /// Who has just come asks everybody it meets who is near it, for so long. A guess.
 const NEWCOMER: Duration = Duration::from_secs(60);
 
-/// The first audit of a peer comes so long after it was met, and the others so often. Guesses: a hundred
+/// The first audit of a peer comes so long after it was met, or has failed one, and the others so often. Guesses: a hundred
 /// bytes or two an hour.
-const AUDIT: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3600));
+const AUDIT: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
 
 /// So many bytes show how fast a peer gives. A guess: less shows how long a round trip takes.
 const SPEED: u64 = 256 << 10;
@@ -102,7 +111,7 @@ const SPEED: u64 = 256 << 10;
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What a swarm is told when it begins.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     /// How many copies the space wants.
     pub copies: Copies,
@@ -124,7 +133,7 @@ pub struct Settings {
 }
 
 /// How what is new has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Arrival {
     /// It was published here.
     Authored,
@@ -220,6 +229,8 @@ pub enum Action {
 struct Link {
     theirs: PeerSpace,
     dialed: bool,
+    /// Whether it is believed that it holds what it claims.
+    trusted: bool,
     /// Whether it has the own record.
     told: bool,
     news_at: Time,
@@ -335,7 +346,15 @@ impl Swarm {
     /// A node enters a space, or is started again. What it holds is to be told next:
     /// [`Swarm::set_local`].
     pub fn new(now: Time, key: AuthorKey, space: SpaceId, settings: Settings) -> Self {
-        let us = NodeId(key.author());
+        Self::signing(now, NodeId(key.author()), key, space, settings)
+    }
+
+    /// That of a node whose key is not known. It decides the same, but what it signs is not to be believed.
+    pub(crate) fn of_node(now: Time, us: NodeId, space: SpaceId, settings: Settings) -> Self {
+        Self::signing(now, us, AuthorKey::from_bytes(&[0; 32]), space, settings)
+    }
+
+    fn signing(now: Time, us: NodeId, key: AuthorKey, space: SpaceId, settings: Settings) -> Self {
         let mut random = Random::new(settings.seed);
         let local = LocalSpace {
             id: space,
@@ -402,7 +421,12 @@ impl Swarm {
             return;
         }
         if store || target || self.own.is_none() {
-            let wait = if target { Duration::ZERO } else { RECORD_WAITS };
+            let filled = local.store.covers(&local.target);
+            let wait = match target {
+                true => Duration::ZERO,
+                false if filled => RECORD_WAITS,
+                false => FILLING_WAITS,
+            };
             self.sign_by(now + wait);
         }
         if self.local.full && !local.full {
@@ -426,7 +450,7 @@ impl Swarm {
         // Others work out from it how much there is in all.
         let told = self.own.as_ref().map_or(0, |(own, _)| own.count);
         if count.abs_diff(told) > told / RECORD_OFF {
-            self.sign_by(now + RECORD_WAITS);
+            self.sign_by(now + FILLING_WAITS);
         }
     }
 
@@ -560,7 +584,9 @@ impl Swarm {
         }
         let audit_at = now + self.random.around(AUDIT.0);
         self.table.told(&peer, &self.interest(&peer, &theirs));
-        let link = Link { theirs, dialed, told: false, news_at: now, audit_at, same: None };
+        let trusted = self.trusts(now, &peer);
+        let link =
+            Link { theirs, dialed, trusted, told: false, news_at: now, audit_at, same: None };
         self.links.insert(peer, link);
         self.due.audit = self.due.audit.min(audit_at);
         (self.due.hand_out, self.due.tell) = (now, now);
@@ -593,8 +619,12 @@ impl Swarm {
 
     /// Of whom a peer is told first: who is near it, and who holds or fills what it does.
     fn interest(&self, peer: &NodeId, theirs: &PeerSpace) -> ArcSet {
-        let near = RingArc::around(Location::of_node(&self.space, peer), NEAR);
-        theirs.store.union(&theirs.target).union(&near.into())
+        let takes = theirs.store.union(&theirs.target);
+        let near = match takes.len() {
+            0 => NEAR,
+            len => NEAR.min(len.saturating_mul(AROUND)),
+        };
+        takes.union(&RingArc::around(Location::of_node(&self.space, peer), near).into())
     }
 
     /// Pushes to the peer what this node authored and too few took.
@@ -661,14 +691,37 @@ impl Swarm {
         if let Some(quality) = self.table.quality(peer) {
             quality.fault(now);
         }
+        self.trust(now);
+    }
+
+    fn trusts(&self, now: Time, peer: &NodeId) -> bool {
+        self.table.get(peer).is_none_or(|known| known.quality.trusted(now))
+    }
+
+    /// Finds out who is trusted, which may have changed.
+    fn trust(&mut self, now: Time) {
+        let mut changed = false;
+        for (peer, link) in &mut self.links {
+            let trusted = self.table.get(peer).is_none_or(|known| known.quality.trusted(now));
+            changed |= std::mem::replace(&mut link.trusted, trusted) != trusted;
+        }
+        if changed {
+            self.schedule.refill();
+        }
     }
 
     /// A peer was audited; `None` where there was nothing to ask for, or no answer came.
     pub fn audited(&mut self, now: Time, peer: &NodeId, passed: Option<bool>) {
         let Some((quality, passed)) = self.table.quality(peer).zip(passed) else { return };
         quality.audited(now, passed);
+        self.trust(now);
         if !passed {
             self.schedule.heard(now, peer, false);
+            let again = now + self.random.around(AUDIT.0);
+            if let Some(link) = self.links.get_mut(peer) {
+                link.audit_at = again;
+            }
+            self.due.audit = self.due.audit.min(again);
             self.due.hand_out = now;
             self.judge_soon();
             self.look_soon(now);
@@ -935,8 +988,11 @@ impl Swarm {
         }
     }
 
-    /// A peer says that it holds these durably.
+    /// A peer says that it holds these durably. That counts where it is trusted.
     pub fn receipt(&mut self, peer: NodeId, keys: &[AspectKey]) {
+        if self.links.get(&peer).is_some_and(|link| !link.trusted) {
+            return;
+        }
         for wait in self.receipts.received(peer, keys) {
             self.waits.remove(&wait);
             self.actions.push_back(Action::Replicated(wait));
@@ -1008,6 +1064,11 @@ impl Swarm {
         self.actions.pop_front()
     }
 
+    /// All that is to be done now.
+    pub fn poll_actions(&mut self, now: Time) -> Vec<Action> {
+        std::iter::from_fn(|| self.poll_action(now)).collect()
+    }
+
     /// Time has passed: to be called at [`Swarm::wake_at`].
     pub fn tick(&mut self, now: Time) {
         if self.spread.wake_at().is_some_and(|at| at <= now) {
@@ -1038,8 +1099,9 @@ impl Swarm {
         while self.settings.pull {
             let (links, local, fill) = (&self.links, &self.local, &self.fill);
             let due = self.schedule.next(now, |peer| match links.get(peer) {
-                None => Filling::Apart,
-                Some(link) => filling(fill, local, peer, &link.theirs),
+                Some(link) if link.trusted => filling(fill, local, peer, &link.theirs),
+                // With who does not keep what it is given, there is nothing to compare.
+                _ => Filling::Apart,
             });
             self.actions.push_back(match due {
                 Some(Due::Fill(peer)) => Action::Fill(peer),

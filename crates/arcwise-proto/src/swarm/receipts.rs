@@ -7,6 +7,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{aspect::AspectKey, id::NodeId, limits::PAGE_KEYS, time::Time};
 
 /// Most receipts that are owed to peers. A guess: a second of very many; about 10 MB.
@@ -27,7 +29,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const MAX_AWAITED: usize = 1 << 20;
 
 /// Names a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WaitId(u64);
 
 /// How far a wait has come.

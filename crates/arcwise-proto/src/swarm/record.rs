@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     aspect::AuthorKey,
@@ -24,7 +25,8 @@ pub const MAX_RECORD_LIFE: Duration = Duration::from_secs(7 * 86_400);
 const CONTEXT: &[u8] = b"arcwise 1 peer record";
 
 /// Where a node may be reached.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Address {
     /// By UDP.
     Ip(SocketAddr),

@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::Swarm;
 use crate::{
     id::NodeId,
@@ -33,11 +35,11 @@ const MAX_BOOKMARKS: usize = 1024;
 const ATTEMPTS: usize = 20;
 
 /// Names a session while it is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TurnId(u64);
 
 /// What a session is opened for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Purpose {
     /// To compare all that both take.
     Compare,
@@ -97,7 +99,7 @@ pub struct Plan {
 
 /// What to change about a session that the peer has ended with an error, and how long to wait, before it is
 /// tried again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Again {
     /// How often it was tried.
     pub attempts: usize,
@@ -276,6 +278,10 @@ impl Swarm {
                 true => Ok((turns.begin(*peer, Kind::Giving, ArcSet::empty()), None)),
                 false => Err(ErrorCode::Busy),
             };
+        }
+        if !link.trusted {
+            // It would be given the same again and again.
+            return Err(ErrorCode::Refused);
         }
         // What it has and is lacking here, is fetched from here, and from others too.
         if !self.local.full && self.fill.wants(*peer, &self.local, &link.theirs) {

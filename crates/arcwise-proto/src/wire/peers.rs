@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use prost::Message as _;
+use serde::{Deserialize, Serialize};
 
 use super::{Kind, Wire, WireError, field, parts, pb};
 use crate::{
@@ -24,7 +25,7 @@ pub struct Peers {
 }
 
 /// What is passed on of one peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerInfo {
     /// What it says of itself.
     pub record: SignedRecord,
@@ -35,7 +36,7 @@ pub struct PeerInfo {
 }
 
 /// What a node has seen of another one itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// Of the time, the part in which it could be reached: 0 to 1000.
     pub availability: u16,

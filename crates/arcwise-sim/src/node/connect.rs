@@ -7,7 +7,8 @@ use arcwise_proto::{
     limits::PAGE_KEYS,
     ring::ArcSet,
     session::{
-        Binding, Control, ControlOutput, Digest, Gist, Holdings as _, PeerSpace, Position, shared_arcs,
+        Binding, Control, ControlOutput, Digest, Gist, Holdings as _, PeerSpace, Position,
+        shared_arcs,
     },
     swarm::PushQueue,
     wire::{Message, Observed, PeerInfo},

@@ -328,7 +328,7 @@ fn again(page: &mut String, results: &[Results], groups: &[Group<'_>]) {
         let Some(first) = group.results.first() else { continue };
         let run = group.results.iter().find(|it| !it.held()).unwrap_or(first);
         put!(page, "<pre>{}</pre>", escaped(&command(run)));
-        let toml = toml::to_string(&first.scenario).unwrap_or_default();
+        let toml = first.scenario.to_toml().unwrap_or_default();
         put!(
             page,
             "<details><summary>The scenario, {}.toml</summary><pre>{}</pre></details>",
