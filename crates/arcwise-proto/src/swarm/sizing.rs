@@ -6,6 +6,9 @@
 //! that holds less than it should is not counted where its arcs do not reach, and others reach further,
 //! step by step, each time after a look at how far the others went.
 //!
+//! Who is away counts for the part of the time in which it is there, so that nothing is moved for those who come
+//! and go. Besides, nodes that are there now see to it that they hold the least number of copies.
+//!
 //! Too much is kept for a while, and until others that are nearer hold it. So it is safe to give it up even
 //! where all do it at once, since who is among the nearest never gives up anything.
 
@@ -69,14 +72,31 @@ pub struct Neighbour {
     pub away: bool,
 }
 
+/// Which copies count.
+#[derive(Clone, Copy)]
+enum Count {
+    /// What others claim or fill, by how likely they can be reached.
+    Expected,
+    /// The same, without what they only fill.
+    Claimed,
+    /// What those claim or fill who are not away.
+    Here,
+}
+
 impl Neighbour {
-    /// How much of a copy it is. In an emergency who is away is none, and who is not is one, since it is now
-    /// that something is to be done.
-    fn copy(&self, emergency: bool) -> f64 {
-        match emergency {
-            true if self.away || self.weight <= 0.0 => 0.0,
-            true => 1.0,
-            false => self.weight,
+    /// How much of a copy it is.
+    fn weight(&self, count: Count) -> f64 {
+        match count {
+            Count::Here if self.away || self.weight <= 0.0 => 0.0,
+            Count::Here => 1.0,
+            Count::Expected | Count::Claimed => self.weight,
+        }
+    }
+
+    fn arcs(&self, count: Count) -> &ArcSet {
+        match count {
+            Count::Claimed => &self.store,
+            Count::Expected | Count::Here => &self.arcs,
         }
     }
 }
@@ -100,6 +120,27 @@ pub struct Sizing {
 struct Reach {
     up: u64,
     down: u64,
+}
+
+/// What we are to hold where all do as they should; and as things are, which is no less.
+#[derive(Clone, Copy, Debug)]
+struct Need {
+    share: Reach,
+    lacking: Reach,
+}
+
+impl Need {
+    /// What is needed for either reason.
+    fn or(self, other: Need) -> Need {
+        let share = self.share.and(self.lacking).or(other.share.and(other.lacking));
+        Need { share, lacking: self.lacking.or(other.lacking) }
+    }
+}
+
+impl From<[u64; 2]> for Reach {
+    fn from([up, down]: [u64; 2]) -> Self {
+        Self { up, down }
+    }
 }
 
 /// Since when something waits to be done, and until when.
@@ -152,20 +193,20 @@ impl Sizing {
         let before = self.aim;
         self.aim = self.aim.cut(max_len);
 
-        let emergency = self.is_emergency(neighbours, copies);
-        let side = |up, arcs| self.side(neighbours, up, arcs, emergency);
-        let (up, down) = (side(true, ARCS), side(false, ARCS));
-        let share = Reach { up: reach(&up.near, target), down: reach(&down.near, target) };
-        let lacking = Reach { up: reach(&up.held, target), down: reach(&down.held, target) };
-        let mut kept = Reach { up: stays(&up.held, target), down: stays(&down.held, target) };
+        let (mut need, sides) = self.need(neighbours, Count::Expected, target);
+        if neighbours.iter().any(|it| it.away && it.weight > 0.0) {
+            let least = u64::from(copies.min() + (copies.target() - copies.min()) / 2) * UNIT;
+            need = need.or(self.need(neighbours, Count::Here, least).0);
+        }
+        let need = Need { share: need.share.cut(max_len), lacking: need.lacking.cut(max_len) };
+        self.grow(now, neighbours, copies, need);
+        let mut kept: Reach = sides.map(|side| stays(&side.held, target)).into();
         if self.aim.or(kept) != kept {
             // What others are still filling is no reason to give anything up.
-            let (up, down) = (side(true, STORE), side(false, STORE));
-            kept = Reach { up: stays(&up.held, target), down: stays(&down.held, target) };
+            let (_, sides) = self.need(neighbours, Count::Claimed, target);
+            kept = sides.map(|side| stays(&side.held, target)).into();
         }
-        let (share, lacking) = (share.cut(max_len), lacking.cut(max_len));
-        self.grow(now, neighbours, emergency, copies, share, lacking);
-        self.shrink(now, kept.cut(max_len));
+        self.shrink(now, kept.or(need.lacking).cut(max_len));
 
         self.aim = self.aim.cut(max_len);
         (self.aim != before).then(|| self.arcs(self.aim))
@@ -176,36 +217,22 @@ impl Sizing {
         [self.lacking, self.surplus].into_iter().flatten().map(|wait| wait.until).min()
     }
 
-    /// Whether there are too few copies near us without those who are away.
-    fn is_emergency(&self, neighbours: &[Neighbour], copies: Copies) -> bool {
-        if !neighbours.iter().any(|it| it.away && it.weight > 0.0) {
-            return false;
-        }
-        let around = RingArc::around(self.location, self.aim.len().saturating_mul(2));
-        let near = self.arcs(self.aim).union(&around.into());
-        let here = neighbours.iter().filter(|it| it.node != self.node && it.copy(true) > 0.0);
-        let here = here.filter(|it| it.arcs.overlaps(&near));
-        let level = Coverage::of(here.map(|it| (&it.arcs, 1.0))).over(&near);
-        level.is_some_and(|level| level.min < f64::from(copies.min()))
+    /// What we are to hold so that everything has so many copies.
+    fn need(&self, neighbours: &[Neighbour], count: Count, copies: u64) -> (Need, [Side; 2]) {
+        let sides = [true, false].map(|up| self.side(neighbours, up, count));
+        let share = sides.each_ref().map(|side| reach(&side.near, copies)).into();
+        let lacking = sides.each_ref().map(|side| reach(&side.held, copies)).into();
+        (Need { share, lacking }, sides)
     }
 
-    /// `share` is what we are to hold where all do as they should, and `lacking` what we are to hold as
-    /// things are, which is no less.
-    fn grow(
-        &mut self,
-        now: Time,
-        neighbours: &[Neighbour],
-        emergency: bool,
-        copies: Copies,
-        share: Reach,
-        lacking: Reach,
-    ) {
+    fn grow(&mut self, now: Time, neighbours: &[Neighbour], copies: Copies, need: Need) {
+        let Need { share, lacking } = need;
         // Our share does not depend on what others hold, so there is no need to see that first.
         let share = self.aim.or(share.and(lacking));
         if share != self.aim {
-            let coverage = Coverage::of(neighbours.iter().map(|it| (&it.arcs, it.copy(emergency))));
+            let here = neighbours.iter().map(|it| (&it.arcs, it.weight(Count::Here)));
             let more = self.arcs(share).difference(&self.arcs(self.aim));
-            let weakest = coverage.over(&more).map(|it| it.min);
+            let weakest = Coverage::of(here).over(&more).map(|it| it.min);
             let is_urgent = weakest.is_some_and(|it| it < f64::from(copies.min()));
             if !is_urgent && !wait(&mut self.lacking, &mut self.random, now, SHARE_DELAY) {
                 return;
@@ -239,7 +266,7 @@ impl Sizing {
     }
 
     /// What others hold on one side of us, as changes of a sum along the way from us.
-    fn side(&self, neighbours: &[Neighbour], up: bool, arcs: Arcs, emergency: bool) -> Side {
+    fn side(&self, neighbours: &[Neighbour], up: bool, count: Count) -> Side {
         let way = |to: Location| match up {
             true => u64::from(to.0.wrapping_sub(self.location.0)),
             false => u64::from(self.location.0.wrapping_sub(1).wrapping_sub(to.0)),
@@ -248,13 +275,13 @@ impl Sizing {
         let mut side = Side { near, held };
         side.held.reserve(2 * neighbours.len());
         for it in neighbours.iter().filter(|it| it.node != self.node) {
-            let weight = parts(it.copy(emergency));
+            let weight = parts(it.weight(count));
             let Some(nearer) = self.nearer_from(it, up).filter(|from| weight > 0 && *from < SIDE)
             else {
                 continue;
             };
             side.near.push(change(nearer, weight));
-            for (first, last) in arcs(it).spans() {
+            for (first, last) in it.arcs(count).spans() {
                 let (from, to) = if up { (way(first), way(last)) } else { (way(last), way(first)) };
                 // Where it goes over our own location, it is two pieces.
                 let pieces = if from <= to {
@@ -292,11 +319,6 @@ impl Sizing {
         Some(if up { first } else { first.saturating_sub(1) })
     }
 }
-
-/// Which arcs of others count.
-type Arcs = fn(&Neighbour) -> &ArcSet;
-const ARCS: Arcs = |it| &it.arcs;
-const STORE: Arcs = |it| &it.store;
 
 /// Changes of a sum of weights, ascending: see [`change`].
 struct Side {
