@@ -287,7 +287,9 @@ fn sizing(nodes: &[Node]) {
             node: it.record.node,
             location: Location::of_node(&SPACE, &it.record.node),
             arcs: it.record.store.clone(),
+            store: it.record.store.clone(),
             weight: 0.97,
+            away: false,
         })
         .collect();
     let us = &near[80];

@@ -76,7 +76,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// One line for many seeds: in how many of them data was lost, or there was a place without a copy or with
-/// fewer than the least number, for how long at the most; copies at the end, and the most loaded node.
+/// fewer than the least number, for how long at the most; the median of copies at the end, on average, and
+/// the most loaded node.
 fn many(scenario: &Scenario, first: u64, count: u64, options: Options) {
     let (mut lost, mut empty, mut below) = (0, 0, 0);
     let (mut longest, mut copies, mut load, mut changing) = (0f64, 0.0, 0f64, 0.0);
@@ -89,7 +90,7 @@ fn many(scenario: &Scenario, first: u64, count: u64, options: Options) {
         empty += usize::from(later.map(|sample| sample.copies.0).any(|least| least == 0.0));
         below += usize::from(it.below_min > 0.0);
         longest = longest.max(it.below_min);
-        copies += samples.last().map_or(0.0, |it| it.arcs.2 * it.nodes as f64) / count as f64;
+        copies += it.copies.2 / count as f64;
         load = load.max(it.load);
         changing += it.changing / count as f64;
     }

@@ -35,8 +35,9 @@ pub struct Config {
     /// The default, 5 min, is a guess.
     pub gossip_interval: Duration,
     /// How long a peer may be away, where without it there are fewer copies than the space wants at the
-    /// least, before others take its place. Where there are enough, it may be away five times as long. The
-    /// default, 2 min, is a guess: a restart, or a walk from one network to the next.
+    /// least, before others take its place. Where there are enough, it may be away five times as long, or
+    /// three times as long as it was before, up to a day. The default, 2 min, is a guess: a restart, or a
+    /// walk from one network to the next.
     pub patience: Duration,
     /// How long a connection may stand while there is no space that both are in. The default, 1 min, is a
     /// guess: a ticket may be on its way.

@@ -176,22 +176,8 @@ impl Swarm {
                 return;
             }
         }
-        let mut neighbours = Vec::with_capacity(self.table.len());
-        // Those who are away, and could come back.
-        let mut away = Vec::new();
-        for known in self.table.each() {
-            let neighbour = self.neighbour(now, known);
-            let absent = known.quality.absent(now);
-            if neighbour.weight > 0.0 && absent.is_some_and(|it| it >= self.settings.patience) {
-                away.push(neighbours.len());
-            }
-            neighbours.push(neighbour);
-        }
-        if !away.is_empty() && self.is_short(&neighbours, &away) {
-            for i in away {
-                neighbours.get_mut(i).into_iter().for_each(|it| it.weight = 0.0);
-            }
-        }
+        let neighbours: Vec<Neighbour> =
+            self.table.each().map(|known| self.neighbour(now, known)).collect();
         let max_len = self.room();
         let Some(sizing) = &mut self.sizing else { return };
         let before = self.local.target.clone();
@@ -205,16 +191,6 @@ impl Swarm {
         }
     }
 
-    /// Whether there are too few copies near this node without some of these.
-    fn is_short(&self, neighbours: &[Neighbour], without: &[usize]) -> bool {
-        let near = widened(&self.own_arcs(), self.location, 2);
-        let here = neighbours.iter().enumerate().filter(|(i, it)| {
-            it.weight > 0.0 && it.arcs.overlaps(&near) && without.binary_search(i).is_err()
-        });
-        let level = Coverage::of(here.map(|(_, it)| (&it.arcs, it.weight))).over(&near);
-        level.is_some_and(|level| level.min < f64::from(self.settings.copies.min()))
-    }
-
     /// Whether a peer was away for so long that others should take its place, even where there are enough
     /// copies without it.
     fn is_gone(&self, now: Time, quality: &Quality) -> bool {
@@ -225,14 +201,15 @@ impl Swarm {
     fn neighbour(&self, now: Time, known: &Known) -> Neighbour {
         let (node, record) = (known.record.node, &known.record);
         let link = if known.is_connected() { self.links.get(&node) } else { None };
-        let arcs = match link {
-            Some(link) => link.takes(),
-            None if record.store == record.target => record.store.clone(),
-            None => record.store.union(&record.target),
+        let (store, arcs) = match link {
+            Some(link) => (link.theirs.store.clone(), link.takes()),
+            None if record.store == record.target => (record.store.clone(), record.store.clone()),
+            None => (record.store.clone(), record.store.union(&record.target)),
         };
         let gone = self.is_gone(now, &known.quality);
         let weight = if gone { 0.0 } else { known.quality.copy(now) };
-        Neighbour { node, location: known.location, arcs, weight }
+        let away = known.quality.absent(now).is_some_and(|it| it >= self.settings.patience);
+        Neighbour { node, location: known.location, arcs, store, weight, away }
     }
 
     /// The most locations there is room for.

@@ -50,6 +50,13 @@ const FAILED_AUDITS: f64 = 1.5;
 /// A peer is presumed gone for good only after so many attempts. A guess: more than one can be unlucky.
 const GONE: u32 = 3;
 
+/// Who has been away before may be away so many times as long, before it is presumed gone. A guess: absences
+/// are heavy-tailed, and the longest one so far counts half after a day; so who is off each night stays.
+const LONGER: u32 = 3;
+
+/// But not for longer than this: what was seen of it counts half by then anyway.
+const LONGEST: Duration = HALF_LIFE;
+
 /// Who is away for so long is of no use. A guess.
 const USELESS: Duration = Duration::from_secs(600);
 
@@ -65,6 +72,8 @@ pub struct Quality {
     up: f64,
     seen: f64,
     at: Time,
+    /// How long it was away at the longest, and then came back: what is long ago counts less.
+    longest: Duration,
     round_trip: Option<Duration>,
     /// What most peers have not.
     rare: Option<Box<Rare>>,
@@ -110,7 +119,9 @@ enum Standing {
 impl Quality {
     /// A connection to it stands.
     pub fn up(&mut self, now: Time) {
+        let away = self.absent(now).unwrap_or_default();
         self.settle(now, Standing::Up);
+        self.longest = self.longest.max(away);
     }
 
     /// A connection was lost, or an attempt to reach it failed.
@@ -242,9 +253,13 @@ impl Quality {
         }
     }
 
-    /// Whether it was away for so long, and could not be reached several times, that it counts as gone
-    /// for good.
+    /// Whether it was away for so long, and for much longer than ever of late, and could not be reached several
+    /// times, that it counts as gone for good.
     pub fn presumed_gone(&self, now: Time, after: Duration) -> bool {
+        self.is_away(now, after.max((self.longest * LONGER).min(LONGEST)))
+    }
+
+    fn is_away(&self, now: Time, after: Duration) -> bool {
         match self.standing {
             Standing::Away { since, attempts } => now.since(since) >= after && attempts >= GONE,
             _ => false,
@@ -270,12 +285,11 @@ impl Quality {
     }
 
     /// To sort peers by, best last. From 0 to 1 where it is trusted, below 0 where it is not; who is
-    /// presumed gone has the least of the two.
+    /// away for long has the least of the two.
     pub fn score(&self, now: Time) -> f64 {
         let round_trip = self.round_trip().unwrap_or(SLOW).as_secs_f64();
         let quick = SLOW.as_secs_f64() / (SLOW.as_secs_f64() + round_trip);
-        let good =
-            if self.presumed_gone(now, USELESS) { 0.0 } else { quick * self.availability(now) };
+        let good = if self.is_away(now, USELESS) { 0.0 } else { quick * self.availability(now) };
         if self.trusted(now) { good } else { good - 2.0 }
     }
 
@@ -308,6 +322,7 @@ impl Quality {
 
     fn settle(&mut self, now: Time, standing: Standing) {
         (self.up, self.seen) = self.times(now);
+        self.longest = self.longest.mul_f64(remains(now.since(self.at)));
         self.at = now;
         self.standing = standing;
     }
@@ -425,6 +440,33 @@ mod tests {
         quality.up(at(1700));
         assert!(!quality.presumed_gone(at(5000), USELESS));
         assert_eq!(quality.absent(at(5000)), None);
+    }
+
+    #[test]
+    fn who_was_away_before_may_be_away_for_longer() {
+        let mut quality = Quality::default();
+        let away = |quality: &mut Quality, from: u64| {
+            (0..4).for_each(|n| quality.down(at(from + n)));
+        };
+        quality.up(at(0));
+        away(&mut quality, 1000);
+        assert!(quality.presumed_gone(at(1600), USELESS));
+        // Three times the hour and a half that it was away, but for what is forgotten meanwhile.
+        quality.up(at(1000 + 5400));
+        away(&mut quality, 10_000);
+        assert!(!quality.presumed_gone(at(10_000 + 3 * 5000), USELESS));
+        assert!(quality.presumed_gone(at(10_000 + 3 * 5400), USELESS));
+        // It is of no use all the same.
+        assert_eq!(quality.score(at(10_000 + 600)), 0.0);
+        // Off each night, it stays; and nobody stays for more than a day.
+        let mut quality = Quality::default();
+        for day in 0..5 {
+            quality.up(at(day * 24 * HOUR));
+            away(&mut quality, (day * 24 + 16) * HOUR);
+            let morning = at((day * 24 + 24) * HOUR);
+            assert_eq!(quality.presumed_gone(morning, USELESS), day == 0, "{day}");
+        }
+        assert!(quality.presumed_gone(at((4 * 24 + 16 + 24) * HOUR), USELESS));
     }
 
     #[test]

@@ -6,8 +6,11 @@
 //! that holds less than it should is not counted where its arcs do not reach, and others reach further,
 //! step by step, each time after a look at how far the others went.
 //!
-//! Too much is kept for a while, and given up slowly. That is safe even where all do it at once, since
-//! who is among the nearest never gives up anything.
+//! Who is away counts for the part of the time in which it is there, so that nothing is moved for those who come
+//! and go. Besides, nodes that are there now see to it that they hold the least number of copies.
+//!
+//! Too much is kept for a while, and until others that are nearer hold it. So it is safe to give it up even
+//! where all do it at once, since who is among the nearest never gives up anything.
 
 use std::time::Duration;
 
@@ -37,14 +40,16 @@ const FURTHER_PART: u64 = 4;
 /// who leave come back sooner.
 const SHRINK_WAITS: u32 = 5;
 
-/// In one step half of what is too much is given up, or a tenth of the length where that is more. Guesses.
-const SHRINK_PART: u64 = 10;
-
 /// Less than a fiftieth of the length is not worth giving up. A guess.
 const SMALL_PART: u64 = 50;
 
-/// A location is kept while nearer nodes hold less than five quarters of the wanted copies. A guess.
+/// A location is kept while nearer nodes hold less than five quarters of the wanted copies. A guess: what is
+/// lost when a few leave is there then.
 const KEEP: (u64, u64) = (5, 4);
+
+/// But only half as far again as they hold less than the wanted copies: who holds far more than its share must
+/// not wait until others hold more than theirs. A guess: twice would be too much for one node.
+const FAR: (u64, u64) = (3, 2);
 
 /// The locations on one side of a node.
 const SIDE: u64 = RING / 2;
@@ -58,9 +63,42 @@ pub struct Neighbour {
     pub location: Location,
     /// What it claims and what it fills: store and target arcs together.
     pub arcs: ArcSet,
+    /// What it claims.
+    pub store: ArcSet,
     /// The part of the time in which it can be reached, 0 to 1; 0 where it is not trusted, or presumed
     /// gone for good.
     pub weight: f64,
+    /// It cannot be reached, for longer than a peer may be away where there are too few copies.
+    pub away: bool,
+}
+
+/// Which copies count.
+#[derive(Clone, Copy)]
+enum Count {
+    /// What others claim or fill, by how likely they can be reached.
+    Expected,
+    /// The same, without what they only fill.
+    Claimed,
+    /// What those claim or fill who are not away.
+    Here,
+}
+
+impl Neighbour {
+    /// How much of a copy it is.
+    fn weight(&self, count: Count) -> f64 {
+        match count {
+            Count::Here if self.away || self.weight <= 0.0 => 0.0,
+            Count::Here => 1.0,
+            Count::Expected | Count::Claimed => self.weight,
+        }
+    }
+
+    fn arcs(&self, count: Count) -> &ArcSet {
+        match count {
+            Count::Claimed => &self.store,
+            Count::Expected | Count::Here => &self.arcs,
+        }
+    }
 }
 
 /// Decides how much of the ring a node aims at, in one space.
@@ -82,6 +120,27 @@ pub struct Sizing {
 struct Reach {
     up: u64,
     down: u64,
+}
+
+/// What we are to hold where all do as they should; and as things are, which is no less.
+#[derive(Clone, Copy, Debug)]
+struct Need {
+    share: Reach,
+    lacking: Reach,
+}
+
+impl Need {
+    /// What is needed for either reason.
+    fn or(self, other: Need) -> Need {
+        let share = self.share.and(self.lacking).or(other.share.and(other.lacking));
+        Need { share, lacking: self.lacking.or(other.lacking) }
+    }
+}
+
+impl From<[u64; 2]> for Reach {
+    fn from([up, down]: [u64; 2]) -> Self {
+        Self { up, down }
+    }
 }
 
 /// Since when something waits to be done, and until when.
@@ -134,13 +193,20 @@ impl Sizing {
         let before = self.aim;
         self.aim = self.aim.cut(max_len);
 
-        let (up, down) = (self.side(neighbours, true), self.side(neighbours, false));
-        let share = Reach { up: reach(&up.near, target), down: reach(&down.near, target) };
-        let lacking = Reach { up: reach(&up.held, target), down: reach(&down.held, target) };
-        let keep = target * KEEP.0 / KEEP.1;
-        let kept = Reach { up: reach(&up.held, keep), down: reach(&down.held, keep) };
-        self.grow(now, neighbours, copies, share.cut(max_len), lacking.cut(max_len));
-        self.shrink(now, kept.cut(max_len));
+        let (mut need, sides) = self.need(neighbours, Count::Expected, target);
+        if neighbours.iter().any(|it| it.away && it.weight > 0.0) {
+            let least = u64::from(copies.min() + (copies.target() - copies.min()) / 2) * UNIT;
+            need = need.or(self.need(neighbours, Count::Here, least).0);
+        }
+        let need = Need { share: need.share.cut(max_len), lacking: need.lacking.cut(max_len) };
+        self.grow(now, neighbours, copies, need);
+        let mut kept: Reach = sides.map(|side| stays(&side.held, target)).into();
+        if self.aim.or(kept) != kept {
+            // What others are still filling is no reason to give anything up.
+            let (_, sides) = self.need(neighbours, Count::Claimed, target);
+            kept = sides.map(|side| stays(&side.held, target)).into();
+        }
+        self.shrink(now, kept.or(need.lacking).cut(max_len));
 
         self.aim = self.aim.cut(max_len);
         (self.aim != before).then(|| self.arcs(self.aim))
@@ -151,22 +217,22 @@ impl Sizing {
         [self.lacking, self.surplus].into_iter().flatten().map(|wait| wait.until).min()
     }
 
-    /// `share` is what we are to hold where all do as they should, and `lacking` what we are to hold as
-    /// things are, which is no less.
-    fn grow(
-        &mut self,
-        now: Time,
-        neighbours: &[Neighbour],
-        copies: Copies,
-        share: Reach,
-        lacking: Reach,
-    ) {
+    /// What we are to hold so that everything has so many copies.
+    fn need(&self, neighbours: &[Neighbour], count: Count, copies: u64) -> (Need, [Side; 2]) {
+        let sides = [true, false].map(|up| self.side(neighbours, up, count));
+        let share = sides.each_ref().map(|side| reach(&side.near, copies)).into();
+        let lacking = sides.each_ref().map(|side| reach(&side.held, copies)).into();
+        (Need { share, lacking }, sides)
+    }
+
+    fn grow(&mut self, now: Time, neighbours: &[Neighbour], copies: Copies, need: Need) {
+        let Need { share, lacking } = need;
         // Our share does not depend on what others hold, so there is no need to see that first.
         let share = self.aim.or(share.and(lacking));
         if share != self.aim {
-            let coverage = Coverage::of(neighbours.iter().map(|it| (&it.arcs, it.weight)));
+            let here = neighbours.iter().map(|it| (&it.arcs, it.weight(Count::Here)));
             let more = self.arcs(share).difference(&self.arcs(self.aim));
-            let weakest = coverage.over(&more).map(|it| it.min);
+            let weakest = Coverage::of(here).over(&more).map(|it| it.min);
             let is_urgent = weakest.is_some_and(|it| it < f64::from(copies.min()));
             if !is_urgent && !wait(&mut self.lacking, &mut self.random, now, SHARE_DELAY) {
                 return;
@@ -185,22 +251,12 @@ impl Sizing {
     }
 
     fn shrink(&mut self, now: Time, kept: Reach) {
-        loop {
-            let (up, down) =
-                (self.aim.up.saturating_sub(kept.up), self.aim.down.saturating_sub(kept.down));
-            let surplus = up + down;
-            if surplus == 0 || surplus < self.aim.len() / SMALL_PART {
-                self.surplus = None;
-                return;
-            }
-            if !wait(&mut self.surplus, &mut self.random, now, self.patience * SHRINK_WAITS) {
-                return;
-            }
-            let step = surplus.min((surplus / 2).max(self.aim.len() / SHRINK_PART).max(1));
-            let part = |side: u64| side * step / surplus;
-            let part_up = part(up);
-            self.aim.up -= part_up;
-            self.aim.down -= down.min(step - part_up);
+        let kept = self.aim.and(kept);
+        let surplus = self.aim.len() - kept.len();
+        if surplus == 0 || surplus < self.aim.len() / SMALL_PART {
+            self.surplus = None;
+        } else if wait(&mut self.surplus, &mut self.random, now, self.patience * SHRINK_WAITS) {
+            self.aim = kept;
         }
     }
 
@@ -210,7 +266,7 @@ impl Sizing {
     }
 
     /// What others hold on one side of us, as changes of a sum along the way from us.
-    fn side(&self, neighbours: &[Neighbour], up: bool) -> Side {
+    fn side(&self, neighbours: &[Neighbour], up: bool, count: Count) -> Side {
         let way = |to: Location| match up {
             true => u64::from(to.0.wrapping_sub(self.location.0)),
             false => u64::from(self.location.0.wrapping_sub(1).wrapping_sub(to.0)),
@@ -219,13 +275,13 @@ impl Sizing {
         let mut side = Side { near, held };
         side.held.reserve(2 * neighbours.len());
         for it in neighbours.iter().filter(|it| it.node != self.node) {
-            let weight = parts(it.weight);
+            let weight = parts(it.weight(count));
             let Some(nearer) = self.nearer_from(it, up).filter(|from| weight > 0 && *from < SIDE)
             else {
                 continue;
             };
             side.near.push(change(nearer, weight));
-            for (first, last) in it.arcs.spans() {
+            for (first, last) in it.arcs(count).spans() {
                 let (from, to) = if up { (way(first), way(last)) } else { (way(last), way(first)) };
                 // Where it goes over our own location, it is two pieces.
                 let pieces = if from <= to {
@@ -299,6 +355,11 @@ fn reach(changes: &[u64], enough: u64) -> u64 {
     reach
 }
 
+/// How far what is held is kept: see [`KEEP`] and [`FAR`].
+fn stays(changes: &[u64], target: u64) -> u64 {
+    reach(changes, target * KEEP.0 / KEEP.1).min(reach(changes, target) * FAR.0 / FAR.1)
+}
+
 impl Reach {
     fn len(self) -> u64 {
         self.up + self.down
@@ -368,9 +429,9 @@ mod tests {
         idle_below: u8,
         /// To how many to each side a node knows the others.
         knows: usize,
-        /// The most that any arc became longer or shorter at once, as a part of its length.
-        shrunk: f64,
         changes: usize,
+        /// Nobody gets what it fills.
+        slow: bool,
     }
 
     impl Network {
@@ -382,8 +443,8 @@ mod tests {
                 max_len: None,
                 idle_below: 0,
                 knows: 100,
-                shrunk: 0.0,
                 changes: 0,
+                slow: false,
             };
             this.add(nodes);
             this
@@ -396,7 +457,9 @@ mod tests {
                 let arcs = ArcSet::empty();
                 let sizing =
                     Sizing::new(node, location, RingArc::EMPTY, PATIENCE, self.random.next());
-                self.nodes.push((sizing, Neighbour { node, location, arcs, weight: 1.0 }));
+                let store = arcs.clone();
+                let it = Neighbour { node, location, arcs, store, weight: 1.0, away: false };
+                self.nodes.push((sizing, it));
             }
             self.sort();
         }
@@ -422,28 +485,37 @@ mod tests {
             let known = self.known_to(i);
             let max_len = if self.is_idle(i) { Some(self.max_len.unwrap_or(0)) } else { None };
             let arcs = self.nodes[i].0.update(self.now, &known, COPIES, max_len)?;
-            let (before, after) = (self.nodes[i].1.arcs.len() as f64, arcs.len() as f64);
-            self.shrunk = self.shrunk.max((before - after) / before.max(1.0));
             self.changes += 1;
             Some(arcs)
         }
 
         /// All look at the same time, and see what was before; or one after the other.
         fn step(&mut self, together: bool) {
+            self.step_of(together, |_| true);
+        }
+
+        /// The same, of some of them.
+        fn step_of(&mut self, together: bool, who: impl Fn(&Neighbour) -> bool) {
             let n = self.nodes.len();
-            let mut order: Vec<usize> = (0..n).collect();
+            let mut order: Vec<usize> = (0..n).filter(|i| who(&self.nodes[*i].1)).collect();
             order.sort_by_cached_key(|_| self.random.next());
             let mut later = Vec::new();
             for i in order {
                 match self.update(i) {
                     Some(arcs) if together => later.push((i, arcs)),
-                    Some(arcs) => self.nodes[i].1.arcs = arcs,
+                    Some(arcs) => self.fills(i, arcs),
                     None => {}
                 }
             }
             for (i, arcs) in later {
-                self.nodes[i].1.arcs = arcs;
+                self.fills(i, arcs);
             }
+        }
+
+        fn fills(&mut self, i: usize, arcs: ArcSet) {
+            let it = &mut self.nodes[i].1;
+            it.store = if self.slow { it.store.intersect(&arcs) } else { arcs.clone() };
+            it.arcs = arcs;
         }
 
         /// Goes on to when something is to be done; `false` where nothing is.
@@ -570,6 +642,41 @@ mod tests {
     }
 
     #[test]
+    fn who_is_away_counts_until_there_are_too_few() {
+        let mut net = Network::new(11, 200);
+        for (_, it) in &mut net.nodes {
+            it.weight = 0.8;
+        }
+        net.settle(true, 5);
+        let wanted = net.mean();
+        assert!(wanted * 0.8 >= 20.0);
+        // A third is away, and may come back: nobody does anything.
+        for (n, (_, it)) in net.nodes.iter_mut().enumerate() {
+            it.away = n % 3 == 0;
+        }
+        let before = net.changes;
+        net.now = net.now + 10 * SHRINK_DELAY;
+        net.step(true);
+        assert_eq!(net.changes, before);
+        // So many are away that fewer than eight are left somewhere: those who are here see to it that there
+        // are enough of them, and count in full.
+        for (n, (_, it)) in net.nodes.iter_mut().enumerate() {
+            it.away = n % 4 != 0;
+        }
+        let here = |net: &Network| {
+            let here = net.nodes.iter().filter(|(_, it)| !it.away).map(|(_, it)| (&it.arcs, 1.0));
+            Coverage::of(here).over(&ArcSet::full()).unwrap()
+        };
+        assert!(here(&net).min < 8.0);
+        for _ in 0..20 {
+            net.step_of(true, |it| !it.away);
+            net.pass(5);
+        }
+        assert!(here(&net).min >= 8.0, "{:?}", here(&net));
+        assert!(here(&net).median < 26.0, "{:?}", here(&net));
+    }
+
+    #[test]
     fn a_quota_is_never_exceeded() {
         let mut net = Network::new(6, 200);
         // Three quarters have half of the room that would be needed.
@@ -592,7 +699,7 @@ mod tests {
     }
 
     #[test]
-    fn two_networks_that_meet_give_up_slowly() {
+    fn two_networks_that_meet_give_up_what_is_too_much() {
         for together in [true, false] {
             let (mut net, mut other) = (Network::new(7, 60), Network::new(8, 60));
             net.settle(true, 1);
@@ -610,10 +717,46 @@ mod tests {
                     break;
                 }
             }
-            assert!(net.now.since(start) > 3 * SHRINK_DELAY);
-            assert!(net.shrunk <= 0.5 && net.shrunk > 0.05, "{}", net.shrunk);
-            assert!(net.min() >= 25.0 && net.mean() < 27.0, "{} {}", net.min(), net.mean());
+            assert!(net.now.since(start) > SHRINK_DELAY / 2);
+            assert!(net.now.since(start) < 3 * SHRINK_DELAY);
+            assert!(net.mean() < 27.0, "{}", net.mean());
         }
+    }
+
+    #[test]
+    fn nothing_is_given_up_to_those_who_fill_it() {
+        let mut net = Network::new(12, 60);
+        net.settle(true, 1);
+        net.slow = true;
+        net.add(90);
+        let claimed = |net: &Network| {
+            let held = net.nodes.iter().map(|(_, it)| (&it.store, 1.0));
+            Coverage::of(held).over(&ArcSet::full()).unwrap().min
+        };
+        for _ in 0..10 {
+            net.step(true);
+            net.pass(600);
+        }
+        assert_eq!(claimed(&net), 20.0);
+        // Now they have it, and who is not needed any more gives it up.
+        net.nodes.iter_mut().for_each(|(_, it)| it.store = it.arcs.clone());
+        net.slow = false;
+        let before = net.mean();
+        net.settle(true, 30);
+        assert!(net.min() >= 20.0 && net.mean() < before - 5.0, "{} {before}", net.mean());
+    }
+
+    #[test]
+    fn who_held_everything_gives_it_up_to_those_who_have_come() {
+        let mut net = Network::new(13, 1);
+        net.settle(true, 1);
+        assert_eq!(net.mean(), 1.0);
+        // Each of these has its share at once, so there are never more than 20 copies besides.
+        net.add(199);
+        net.settle(true, 1);
+        let longest = net.nodes.iter().map(|(_, it)| it.arcs.fraction()).fold(0.0, f64::max);
+        assert!(longest < 0.2, "{longest}");
+        assert!(net.min() >= 20.0);
     }
 
     #[test]
@@ -663,7 +806,8 @@ mod tests {
         ) {
             let copies = Copies::new(1, 1).unwrap();
             let neighbours: Vec<Neighbour> = nodes.iter().map(|(node, location)| {
-                Neighbour { node: *node, location: *location, arcs: ArcSet::full(), weight: 1.0 }
+                let (arcs, store) = (ArcSet::full(), ArcSet::full());
+                Neighbour { node: *node, location: *location, arcs, store, weight: 1.0, away: false }
             }).collect();
             let held: Vec<(NodeId, ArcSet)> = nodes.iter().map(|(node, location)| {
                 let mut sizing = Sizing::new(*node, *location, RingArc::EMPTY, PATIENCE, 0);

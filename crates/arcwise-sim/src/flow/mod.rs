@@ -98,6 +98,10 @@ const SETTLED: u32 = 120;
 /// Weights that change with time alone are looked at so often. A node does each ten seconds.
 const IDLE: u32 = 30;
 
+/// A peer is presumed gone when it is away for so many times as long as it may be, and it never was away for
+/// long: as `arcwise_proto::swarm` has it.
+const GONE: u32 = 5;
+
 /// Who is away is tried so often, in the end.
 const RETRY: u32 = 600;
 
@@ -145,8 +149,8 @@ pub fn run_with(
 enum Due {
     /// Others know of this stay of it.
     Met(u32),
-    /// Others know of this arc.
-    Told(Reach),
+    /// Others know that it aims at this arc, and claims that one.
+    Told(Reach, Reach),
     /// Others have lost it, who was there for this stay.
     Lost(u32),
     /// How it counts is to be looked at, while it is off after this stay.
@@ -195,8 +199,8 @@ struct Flow<'a> {
     /// By location, as all that follow.
     nodes: Vec<Node>,
     deciders: Vec<Controller>,
-    patient: Vec<Neighbour>,
-    here: Vec<Neighbour>,
+    /// What everybody knows of everybody.
+    known: Vec<Neighbour>,
     /// Nodes that fill, and for each node how many it gives to at the moment.
     filling: Vec<u32>,
     serving: Vec<u32>,
@@ -226,10 +230,10 @@ impl<'a> Flow<'a> {
             node,
             location,
             arcs: ArcSet::empty(),
+            store: ArcSet::empty(),
             weight: 0.0,
+            away: false,
         };
-        let patient: Vec<Neighbour> =
-            people.all.iter().map(|it| neighbour(it.node, it.location)).collect();
         let length = scenario.length.0.as_secs() as u32;
         let mut flow = Self {
             scenario,
@@ -237,8 +241,7 @@ impl<'a> Flow<'a> {
             copies,
             nodes: people.all.iter().map(Node::new).collect(),
             deciders: Vec::with_capacity(people.all.len()),
-            here: patient.clone(),
-            patient,
+            known: people.all.iter().map(|it| neighbour(it.node, it.location)).collect(),
             filling: Vec::new(),
             serving: vec![0; people.all.len()],
             large: BTreeSet::new(),
@@ -332,7 +335,7 @@ impl<'a> Flow<'a> {
             self.after(delays.told, i, Due::Met(stay));
             self.after(if is_new { delays.settle } else { delays.told }, i, Due::Look);
             if !target.is_empty() {
-                self.after(delays.told, i, Due::Told(target));
+                self.tell(i, target);
                 self.start_filling(i);
             }
             return;
@@ -356,22 +359,22 @@ impl<'a> Flow<'a> {
             Due::Met(stay) if node.on && node.stay == stay => {
                 node.quality.up(time);
                 let is_liar = node.kind == Kind::Liar;
-                self.weigh(i);
+                self.weigh(i, true);
                 if is_liar {
                     AUDITS.iter().for_each(|after| self.at(now + after, i, Due::Audit));
                 }
             }
-            Due::Told(reach) => self.told(i, reach),
+            Due::Told(target, held) => self.told(i, target, held),
             Due::Lost(stay) if !node.on && node.stay == stay => {
                 // Lost, and not reached again within seconds.
                 (0..4).for_each(|_| node.quality.down(time));
                 let patience = self.scenario.patience.0;
-                self.weigh(i);
+                self.weigh(i, true);
                 self.after(patience, i, Due::Weigh(stay));
-                self.after(patience * 5, i, Due::Weigh(stay));
+                self.after(patience * GONE, i, Due::Weigh(stay));
                 self.at(now + RETRY, i, Due::Retry(stay));
             }
-            Due::Weigh(stay) if !node.on && node.stay == stay => self.weigh(i),
+            Due::Weigh(stay) if !node.on && node.stay == stay => self.weigh(i, true),
             Due::Retry(stay) if !node.on && node.stay == stay => {
                 node.quality.down(time);
                 if !node.disk.is_empty() {
@@ -380,7 +383,7 @@ impl<'a> Flow<'a> {
             }
             Due::Audit => {
                 node.quality.audited(time, node.kind != Kind::Liar);
-                self.weigh(i);
+                self.weigh(i, true);
             }
             Due::Look => {
                 node.queued = false;
@@ -393,18 +396,22 @@ impl<'a> Flow<'a> {
     }
 
     /// How a node counts for others changes with time and with what they see of it.
-    fn weigh(&mut self, i: usize) {
+    fn weigh(&mut self, i: usize, is_news: bool) {
         let (time, patience) = (self.time(), self.scenario.patience.0);
         let quality = &self.nodes[i].quality;
         let copy = quality.copy(time);
-        let is_gone = quality.presumed_gone(time, patience * 5);
-        let is_away = quality.absent(time).is_some_and(|it| it >= patience);
-        let (patient, here) = (if is_gone { 0.0 } else { copy }, if is_away { 0.0 } else { copy });
-        if self.patient[i].weight == patient && self.here[i].weight == here {
+        let is_gone = quality.presumed_gone(time, patience * GONE);
+        let away = quality.absent(time).is_some_and(|it| it >= patience);
+        let weight = if is_gone { 0.0 } else { copy };
+        let known = &mut self.known[i];
+        if known.weight == weight && known.away == away {
             return;
         }
-        let less = patient < self.patient[i].weight || here < self.here[i].weight;
-        (self.patient[i].weight, self.here[i].weight) = (patient, here);
+        let less = weight < known.weight || away;
+        (known.weight, known.away) = (weight, away);
+        if !is_news {
+            return;
+        }
         self.near(i, |flow, other, apart| {
             // From half way on, what it holds is nearer to it.
             let half = apart.unsigned_abs() / 2;
@@ -414,13 +421,15 @@ impl<'a> Flow<'a> {
         });
     }
 
-    /// Others know of its arc.
-    fn told(&mut self, i: usize, reach: Reach) {
+    /// Others know of its arcs.
+    fn told(&mut self, i: usize, reach: Reach, held: Reach) {
         let location = self.nodes[i].location;
-        let before = rule::reach(location, &self.patient[i].arcs);
-        let arcs: ArcSet = rule::arc(location, reach).into();
-        self.patient[i].arcs.clone_from(&arcs);
-        self.here[i].arcs = arcs;
+        let claimed = rule::reach(location, &self.known[i].store);
+        self.known[i].store = rule::arc(location, held).into();
+        let before = rule::reach(location, &self.known[i].arcs);
+        self.known[i].arcs = rule::arc(location, reach).into();
+        // What it claims matters where others could give up something, so only where it is more.
+        let before = if reach == before && held.len() > claimed.len() { claimed } else { before };
         let edges = [(before.up as i64, reach.up as i64), (before.down as i64, reach.down as i64)];
         self.near(i, |flow, other, apart| {
             let node = &flow.nodes[other];
@@ -439,7 +448,7 @@ impl<'a> Flow<'a> {
             let (mut seen, mut at) = (0.0, i);
             for _ in 0..n / 2 {
                 at = if up { (at + 1) % n } else { (at + n - 1) % n };
-                seen += self.patient[at].weight;
+                seen += self.known[at].weight;
                 let there = self.nodes[at].location;
                 let apart = match up {
                     true => i64::from(there.0.wrapping_sub(location.0)),
@@ -468,13 +477,8 @@ impl<'a> Flow<'a> {
     fn age(&mut self, looks: &mut Vec<u32>) {
         let (n, now) = (self.nodes.len(), self.now);
         for i in ((now % IDLE) as usize..n).step_by(IDLE as usize) {
-            let weight = self.patient[i].weight;
-            if weight > 0.0 && (weight < 1.0 || !self.nodes[i].on) {
-                let copy = self.nodes[i].quality.copy(self.time());
-                self.patient[i].weight = copy;
-                if self.here[i].weight > 0.0 {
-                    self.here[i].weight = copy;
-                }
+            if self.known[i].weight > 0.0 && (self.known[i].weight < 1.0 || !self.nodes[i].on) {
+                self.weigh(i, false);
             }
             let node = &self.nodes[i];
             if node.on && !node.is_new() && (self.scenario.people.session.is_some() || node.limited)
@@ -501,8 +505,7 @@ impl<'a> Flow<'a> {
             copies: self.copies,
             room: self.room(),
             nodes: &self.nodes,
-            patient: &self.patient,
-            here: &self.here,
+            known: &self.known,
         };
         let threads = if list.len() < FEW { 1 } else { self.options.threads.max(1) };
         let decided = if threads == 1 {
@@ -551,15 +554,10 @@ impl<'a> Flow<'a> {
         node.changed = true;
         node.changed_late |= late;
         node.target = target;
-        let told = match node.kind {
-            Kind::Liar => {
-                let four = |side: u64| (side * 4).min(RING / 2);
-                Reach { up: four(target.up), down: four(target.down) }
-            }
-            _ => target,
-        };
-        self.after(self.options.delays.told, i, Due::Told(told));
-        if self.nodes[i].kind == Kind::Liar {
+        if node.kind == Kind::Liar {
+            let four = |side: u64| (side * 4).min(RING / 2);
+            let told = Reach { up: four(target.up), down: four(target.down) };
+            self.after(self.options.delays.told, i, Due::Told(told, told));
             return;
         }
         let node = &self.nodes[i];
@@ -575,7 +573,13 @@ impl<'a> Flow<'a> {
         } else {
             self.disk(i, self.nodes[i].held);
         }
+        self.tell(i, target);
         self.start_filling(i);
+    }
+
+    fn tell(&mut self, i: usize, target: Reach) {
+        let held = self.nodes[i].held.and(target);
+        self.after(self.options.delays.told, i, Due::Told(target, held));
     }
 
     /// Drops what is outside of what it aims at, where enough others have it.
@@ -649,6 +653,10 @@ impl<'a> Flow<'a> {
             let node = &mut self.nodes[i as usize];
             if !node.on || node.held == node.target {
                 node.filling = None;
+                let (on, target) = (node.on, node.target);
+                if on {
+                    self.tell(i as usize, target);
+                }
                 continue;
             }
             self.filling.push(i);
@@ -918,8 +926,7 @@ struct Seen<'a> {
     copies: Copies,
     room: Option<u64>,
     nodes: &'a [Node],
-    patient: &'a [Neighbour],
-    here: &'a [Neighbour],
+    known: &'a [Neighbour],
 }
 
 /// Who has looked, what it aims at where that is new, and when it is to look again.
@@ -943,20 +950,18 @@ impl Seen<'_> {
         let (down, up) = (self.far(i, false), self.far(i, true));
         let whole = down + up + 1 >= n;
         let (from, count) = if whole { (0, n) } else { ((i + n - down) % n, down + up + 1) };
-        let around = |all: &[Neighbour]| -> Vec<Neighbour> {
-            all.iter().cycle().skip(from).take(count).cloned().collect()
-        };
         let max_len = self.room.filter(|_| node.limited);
-        let mut view = |patient: &[Neighbour], here: &[Neighbour]| {
-            let differ = patient.iter().zip(here).any(|(a, b)| a.weight != b.weight);
-            let own = node.target.or(node.held);
-            let view = View { patient, here, differ, whole, own };
+        let own = node.target.or(node.held);
+        let mut look = |known: &[Neighbour]| {
+            let view = View { known, whole, own };
             decider.look(self.now, &view, node.location, self.copies, max_len)
         };
-        let range = from..from + count;
-        match (self.patient.get(range.clone()), self.here.get(range)) {
-            (Some(patient), Some(here)) => view(patient, here),
-            _ => view(&around(self.patient), &around(self.here)),
+        match self.known.get(from..from + count) {
+            Some(known) => look(known),
+            None => {
+                let known = self.known.iter().cycle().skip(from).take(count);
+                look(&known.cloned().collect::<Vec<_>>())
+            }
         }
     }
 
@@ -968,7 +973,7 @@ impl Seen<'_> {
         let mut seen = 0.0;
         for step in 1..=n / 2 {
             let at = if up { (i + step) % n } else { (i + n - step) % n };
-            seen += self.patient[at].weight;
+            seen += self.known[at].weight;
             if seen >= wanted {
                 return step;
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arcwise_proto::{
     id::NodeId,
     ring::{ArcSet, Location, RING, RingArc},
-    swarm::{Copies, Coverage, Neighbour, Sizing},
+    swarm::{Copies, Neighbour, Sizing},
     time::Time,
 };
 
@@ -57,16 +57,19 @@ const KITSUNE_LOOKS: Duration = Duration::from_secs(300);
 
 /// What a node knows when it looks.
 pub(super) struct View<'a> {
-    /// Who is near, as those count who are presumed gone after a long time only.
-    pub(super) patient: &'a [Neighbour],
-    /// The same nodes, where who is away for a shorter time does not count.
-    pub(super) here: &'a [Neighbour],
-    /// Whether these differ.
-    pub(super) differ: bool,
+    /// Who is near.
+    pub(super) known: &'a [Neighbour],
     /// Whether these are all nodes that there are.
     pub(super) whole: bool,
     /// What it claims and aims at.
     pub(super) own: Reach,
+}
+
+impl<'a> View<'a> {
+    /// Those who can be reached.
+    fn here(&self) -> impl Iterator<Item = &'a Neighbour> + use<'a> {
+        self.known.iter().filter(|it| it.weight > 0.0 && !it.away)
+    }
 }
 
 /// What one node decides with.
@@ -118,8 +121,7 @@ impl Controller {
     ) -> Option<Reach> {
         match self {
             Self::Arcwise(sizing) => {
-                let known = known(view, location, copies);
-                let arcs = sizing.update(now, known, copies, max_len)?;
+                let arcs = sizing.update(now, view.known, copies, max_len)?;
                 Some(reach(location, &arcs))
             }
             Self::Lib3h(regular) => regular.look(now, LIB3H_LOOKS, |it| it.lib3h(view, copies)),
@@ -144,21 +146,6 @@ impl Controller {
     }
 }
 
-/// Who counts: as `Swarm::size` in `arcwise_proto` has it. Where there are too few copies without those who
-/// are away, they do not count at all.
-fn known<'a>(view: &View<'a>, location: Location, copies: Copies) -> &'a [Neighbour] {
-    if !view.differ {
-        return view.patient;
-    }
-    let coverage = Coverage::of(view.here.iter().map(|it| (&it.arcs, it.weight)));
-    let around = RingArc::around(location, view.own.len().saturating_mul(2));
-    let near = ArcSet::from(around).union(&arc(location, view.own).into());
-    match coverage.over(&near) {
-        Some(level) if level.min < f64::from(copies.min()) => view.here,
-        _ => view.patient,
-    }
-}
-
 impl Regular {
     fn look(
         &mut self,
@@ -178,7 +165,7 @@ impl Regular {
 
     /// See [`Rule::Lib3h`].
     fn lib3h(&self, view: &View<'_>, copies: Copies) -> Reach {
-        let peers: Vec<&Neighbour> = view.here.iter().filter(|it| it.weight > 0.0).collect();
+        let peers: Vec<&Neighbour> = view.here().collect();
         let (least, most) = (f64::from(copies.target()), 2.0 * f64::from(copies.target()));
         let sample = match (view.whole, peers.first(), peers.last()) {
             (false, Some(first), Some(last)) => {
@@ -218,7 +205,7 @@ impl Regular {
         const MOST_APART: i64 = 2;
         let Some(own) = self.reach else { return Reach { up: RING, down: 0 } };
         let (mut power, count) = chunks(own.up);
-        let seen = view.here.iter().filter(|it| it.weight > 0.0 && it.node != self.node);
+        let seen = view.here().filter(|it| it.node != self.node);
         let seen: Vec<(u64, u64)> = seen
             .map(|it| (u64::from(it.location.0.wrapping_sub(self.location.0)), it.arcs.len()))
             .filter(|(_, len)| *len > 0)
@@ -306,7 +293,8 @@ pub(super) fn reach(location: Location, arcs: &ArcSet) -> Reach {
     let Some(arc) = arcs.arcs().first().copied() else { return Reach::default() };
     match arc.last() {
         Some(last) if !arc.is_full() => Reach {
-            up: u64::from(last.0.wrapping_sub(location.0)) + 1,
+            // One that ends right before the location goes down only.
+            up: (u64::from(last.0.wrapping_sub(location.0)) + 1) % RING,
             down: u64::from(location.0.wrapping_sub(arc.start().0)),
         },
         _ => Reach::FULL,
@@ -324,7 +312,8 @@ mod tests {
             let mut node = [0; 32];
             node[..8].copy_from_slice(&(n + 1).to_be_bytes());
             let arc = RingArc::new(location, (part * RING as f64) as u64).unwrap();
-            Neighbour { node: NodeId(node), location, arcs: arc.into(), weight }
+            let (arcs, store) = (arc.into(), arc.into());
+            Neighbour { node: NodeId(node), location, arcs, store, weight, away: false }
         };
         (0..count).map(peer).collect()
     }
@@ -337,7 +326,7 @@ mod tests {
         };
         let (node, patience) = (NodeId([0; 32]), Duration::from_secs(120));
         let mut it = Controller::new(rule, node, Location(0), target, patience, 0);
-        let view = View { patient: peers, here: peers, differ: false, whole: true, own: target };
+        let view = View { known: peers, whole: true, own: target };
         it.look(Time::ZERO, &view, Location(0), copies, None).unwrap_or(target).fraction()
     }
 
@@ -367,15 +356,15 @@ mod tests {
         let (node, patience) = (NodeId([0; 32]), Duration::from_secs(120));
         let mut it =
             Controller::new(Rule::Kitsune, node, Location(0), Reach::default(), patience, 0);
-        let view =
-            View { patient: &[], here: &[], differ: false, whole: true, own: Reach::default() };
+        let view = View { known: &[], whole: true, own: Reach::default() };
         let full = it.look(Time::ZERO, &view, Location(0), copies, None);
         assert_eq!(full, Some(Reach { up: RING, down: 0 }));
     }
 
     #[test]
     fn arcs_and_reaches_are_the_same() {
-        for (location, up, down) in [(0, 5, 7), (9, 1, 0), (u32::MAX, 3, 3), (3, 1 << 30, 1 << 31)]
+        for (location, up, down) in
+            [(0, 5, 7), (9, 1, 0), (9, 0, 4), (u32::MAX, 3, 3), (3, 1 << 30, 1 << 31)]
         {
             let (location, it) = (Location(location), Reach { up, down });
             assert_eq!(reach(location, &arc(location, it).into()), it);
