@@ -448,7 +448,11 @@ impl Watch {
             acknowledged: self.acknowledged,
             lost: self.lost,
             copies: last.copies,
-            below_min: self.sectors.longest.as_secs_f64(),
+            below_min: match self.sectors.complete {
+                true => self.sectors.longest.as_secs_f64(),
+                // There never were enough.
+                false => last.at,
+            },
             load: self.load,
             changing: self.changed_late.len() as f64 / last.nodes.max(1) as f64 * 3600.0 / late,
             spreading: (spread(0.5), spread(0.99), spread(1.0)),

@@ -53,7 +53,9 @@ pub(super) struct Cover {
     since: Vec<u32>,
     /// With fewer than these, there are too few.
     min: u32,
-    /// Since when there are enough nodes for that to count.
+    /// At how many points there are too few.
+    below: usize,
+    /// Since when that counts: there were enough everywhere.
     counting: Option<u32>,
     /// The longest time that there were too few anywhere, and is over.
     longest: u32,
@@ -75,6 +77,7 @@ impl Cover {
             disk: vec![0; points],
             since: vec![0; points],
             min,
+            below: points,
             counting: None,
             longest: 0,
             lost: 0,
@@ -85,9 +88,9 @@ impl Cover {
         self.on.len()
     }
 
-    /// From now on it counts where there are too few.
+    /// From now on it counts where there are too few, if there are enough everywhere.
     pub(super) fn count_from(&mut self, now: u32) {
-        if self.counting.is_none() {
+        if self.below == 0 && self.counting.is_none() {
             self.counting = Some(now);
         }
     }
@@ -121,12 +124,14 @@ impl Cover {
             true => {
                 *copies += 1;
                 if *copies == self.min {
+                    self.below -= 1;
                     let since = std::mem::replace(&mut self.since[point], NEVER);
                     self.longest = self.longest.max(self.lasted(now, since));
                 }
             }
             false => {
                 if *copies == self.min {
+                    self.below += 1;
                     self.since[point] = now;
                 }
                 *copies -= 1;
@@ -139,8 +144,12 @@ impl Cover {
         self.counting.map_or(0, |counting| now.saturating_sub(since.max(counting)))
     }
 
-    /// The longest time that there were too few anywhere.
+    /// The longest time that there were too few anywhere, once there were enough; all the time, where there never
+    /// were.
     pub(super) fn longest(&self, now: u32) -> u32 {
+        if self.counting.is_none() {
+            return now;
+        }
         let open = self.since.iter().filter(|since| **since != NEVER);
         open.map(|since| self.lasted(now, *since)).max().unwrap_or(0).max(self.longest)
     }

@@ -312,11 +312,7 @@ impl<'a> Flow<'a> {
         self.age(&mut looks);
         self.look(looks);
         self.fill();
-        let enough = match self.options.settled {
-            true => now >= self.people.started + SETTLED,
-            false => self.on >= self.copies.target() as usize,
-        };
-        if enough {
+        if !self.options.settled || now >= self.people.started + SETTLED {
             self.cover.count_from(now);
         }
     }
