@@ -228,6 +228,8 @@ pub struct Table {
     /// Those of [`Table::slots`] that are taken, best first some time ago, and those that came since.
     ranked: Vec<Slot>,
     ranked_at: Option<Time>,
+    /// See [`Table::bar`], and when that was found.
+    bar: Option<(Time, Option<(bool, f64)>)>,
     links: BTreeMap<NodeId, Link>,
     /// Connected peers that have not said anything of themselves yet.
     strangers: BTreeMap<NodeId, Quality>,
@@ -262,6 +264,7 @@ impl Table {
             taken: Slots::default(),
             ranked: Vec::new(),
             ranked_at: None,
+            bar: None,
             links: BTreeMap::new(),
             strangers: BTreeMap::new(),
             buckets: BTreeMap::new(),
@@ -736,15 +739,12 @@ impl Table {
         let node = record.node;
         let location = Location::of_node(&self.space, &node);
         let zone = zone(&self.query, &self.zones, &record, location);
-        self.expires = self.expires.min(record.expires);
         let (slot, learnt) = match self.by_node.get(&node).copied() {
             Some(slot) => {
                 self.replace(slot, record.clone(), signed, zone);
                 (slot, Learnt::Newer)
             }
-            None if self.len() >= MAX_KNOWN && self.each().all(Known::is_connected) => {
-                return Learnt::Known;
-            }
+            None if !self.has_room_for(now, &node, zone) => return Learnt::Known,
             None => {
                 let known = Known {
                     record: record.clone(),
@@ -763,6 +763,7 @@ impl Table {
                 (self.put(known), Learnt::New)
             }
         };
+        self.expires = self.expires.min(record.expires);
         for link in self.links.values_mut() {
             link.touching.set(slot, touches(&record, location, &link.theirs));
             if learnt == Learnt::New {
@@ -779,6 +780,44 @@ impl Table {
             self.forget_worst(now, self.len() - MAX_KNOWN + FORGET, |_| true);
         }
         if self.by_node.contains_key(&node) { learnt } else { Learnt::Known }
+    }
+
+    /// Whether a peer that is not known is to be remembered: not where it would be the first to be forgotten
+    /// again, since each time it would be news, and be passed on.
+    fn has_room_for(&mut self, now: Time, node: &NodeId, zone: Option<u8>) -> bool {
+        let connected = self.links.contains_key(node);
+        let judged = if connected { None } else { self.strangers.get(node) };
+        let theirs = judged.map_or_else(|| Quality::default().score(now), |it| it.score(now));
+        if let Some(zone) = zone.filter(|_| !connected) {
+            let of_zone = || self.each().filter(|it| it.zone == Some(zone));
+            let worse = |it: &Known| !it.is_connected() && it.quality.score(now) < theirs;
+            if of_zone().count() >= ZONE_KNOWN && !of_zone().any(worse) {
+                return false;
+            }
+        }
+        if self.len() <= MAX_KNOWN - FORGET {
+            return true;
+        }
+        if connected {
+            return self.len() < MAX_KNOWN || !self.each().all(Known::is_connected);
+        }
+        self.bar(now).is_some_and(|bar| rank(bar, (zone.is_none(), theirs)).is_lt())
+    }
+
+    /// How good one must be to take the place of another, where there are as many as are wanted: better than so
+    /// many of them as would be forgotten at once. `None` where nobody may be forgotten.
+    fn bar(&mut self, now: Time) -> Option<(bool, f64)> {
+        if let Some((judged, bar)) = self.bar
+            && now < judged + RANKED
+        {
+            return bar;
+        }
+        let free = self.each().filter(|it| !it.is_connected());
+        let mut free: Vec<_> = free.map(|it| (it.zone.is_none(), it.quality.score(now))).collect();
+        let last = FORGET.min(free.len()).checked_sub(1);
+        let bar = last.map(|last| *free.select_nth_unstable_by(last, |a, b| rank(*a, *b)).1);
+        self.bar = Some((now, bar));
+        bar
     }
 
     /// What is known of a peer is news, which some of those that it concerns are to be told, and not who has
@@ -865,7 +904,7 @@ impl Table {
         let among = self.each().filter(|it| !it.is_connected() && among(it));
         let mut worst: Vec<_> =
             among.map(|it| (it.zone.is_none(), it.quality.score(now), it.since, it)).collect();
-        worst.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(b.2.cmp(&a.2)));
+        worst.sort_by(|a, b| rank((a.0, a.1), (b.0, b.1)).then(b.2.cmp(&a.2)));
         let worst: Vec<NodeId> = worst.into_iter().take(n).map(|(.., it)| it.record.node).collect();
         for node in worst {
             self.forget(&node);
@@ -932,6 +971,11 @@ fn choose(best_first: &[&Known], ours: &ArcSet) -> Vec<bool> {
     let others = chosen.iter_mut().filter(|chosen| !**chosen);
     others.take(LEAST_NEIGHBOURS.saturating_sub(count)).for_each(|chosen| *chosen = true);
     chosen
+}
+
+/// Orders peers by who is to be forgotten first: whether they are inside of the query arc, and their scores.
+fn rank(a: (bool, f64), b: (bool, f64)) -> Ordering {
+    a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
 }
 
 /// Orders peers with their scores.
@@ -1168,6 +1212,31 @@ mod tests {
         assert!(!table.may_cost(at(1000), NodeId([1; 32])), "who has cost most is not forgotten");
         table.expire(at(2000));
         assert!(table.buckets.is_empty());
+    }
+
+    #[test]
+    fn who_would_be_forgotten_at_once_is_no_news() {
+        let mut table = Table::new(US, SPACE);
+        table.set_query(at(0), &ArcSet::full());
+        let from = NodeId([9; 32]);
+        table.met(at(0), from);
+        let learn = |table: &mut Table, n: u64| {
+            let all = MANY.iter().map(|(_, info)| {
+                let now = at(n + u64::from(info.record.read().unwrap().addresses.is_empty()));
+                table.learn(now, info.record.read().unwrap().node, info.clone()).unwrap()
+            });
+            all.filter(|learnt| *learnt == Learnt::New).count()
+        };
+        assert_eq!(learn(&mut table, 0), MAX_KNOWN - FORGET + 1);
+        assert_eq!(learn(&mut table, 1), 0);
+        // Of whom nothing is known is better than who is not trusted.
+        for (node, _) in &MANY[..FORGET] {
+            table.quality(node).unwrap().audited(at(2), false);
+            table.quality(node).unwrap().audited(at(2), false);
+        }
+        assert_eq!(learn(&mut table, 100), FORGET);
+        assert!(MANY[..FORGET].iter().all(|(node, _)| table.get(node).is_none()));
+        assert_eq!(learn(&mut table, 200), 0);
     }
 
     #[test]
