@@ -590,19 +590,13 @@ impl Table {
         let Some(link) = self.links.get(to) else { return Vec::new() };
         let mut new = self.taken.without(&link.has);
         self.by_node.get(to).into_iter().for_each(|own| new.set(*own, false));
-        if new.len() > limit {
-            self.rank(now);
-        }
+        let far = new.without(&link.touching);
+        let near = new.without(&far);
+        let wants = link.far.iter().any(|told| usize::from(*told) < ZONE_KNOWN);
+        let far = if wants && near.len() < limit { far } else { Slots::default() };
+        let (near, far) = (self.sorted(now, &near, limit), self.sorted(now, &far, limit));
         let Some(link) = self.links.get(to) else { return Vec::new() };
-        let new: Vec<Slot> = match new.len() > limit {
-            true => self.ranked.iter().copied().filter(|slot| new.contains(*slot)).collect(),
-            false => {
-                self.best_first(now, new.iter().filter_map(|slot| Some((slot, self.at(slot)?))))
-            }
-        };
         let good = |it: &&Known| it.record.expires > now;
-        let (near, far): (Vec<Slot>, Vec<Slot>) =
-            new.into_iter().partition(|slot| link.touching.contains(*slot));
         let near = near.into_iter().filter_map(|slot| Some((slot, self.at(slot).filter(good)?)));
         let mut news: Vec<_> = near.take(limit).collect();
         let mut told = link.far;
@@ -634,6 +628,15 @@ impl Table {
     /// Whether there may be news for somebody who had them all, since this was asked for the last time.
     pub(super) fn stirred(&mut self) -> bool {
         std::mem::take(&mut self.stirred)
+    }
+
+    /// Best first; where there are many, as they were judged some time ago.
+    fn sorted(&mut self, now: Time, among: &Slots, many: usize) -> Vec<Slot> {
+        if among.len() > many {
+            self.rank(now);
+            return self.ranked.iter().copied().filter(|slot| among.contains(*slot)).collect();
+        }
+        self.best_first(now, among.iter().filter_map(|slot| Some((slot, self.at(slot)?))))
     }
 
     /// Judges all anew, where that was long ago.
@@ -778,6 +781,7 @@ impl Table {
         }
         if self.len() > MAX_KNOWN {
             self.forget_worst(now, self.len() - MAX_KNOWN + FORGET, |_| true);
+            self.bar = None;
         }
         if self.by_node.contains_key(&node) { learnt } else { Learnt::Known }
     }
@@ -1220,12 +1224,9 @@ mod tests {
         table.set_query(at(0), &ArcSet::full());
         let from = NodeId([9; 32]);
         table.met(at(0), from);
-        let learn = |table: &mut Table, n: u64| {
-            let all = MANY.iter().map(|(_, info)| {
-                let now = at(n + u64::from(info.record.read().unwrap().addresses.is_empty()));
-                table.learn(now, info.record.read().unwrap().node, info.clone()).unwrap()
-            });
-            all.filter(|learnt| *learnt == Learnt::New).count()
+        let learn = |table: &mut Table, n| {
+            let all = MANY.iter().map(|(node, info)| table.learn(at(n), *node, info.clone()));
+            all.filter(|learnt| *learnt == Ok(Learnt::New)).count()
         };
         assert_eq!(learn(&mut table, 0), MAX_KNOWN - FORGET + 1);
         assert_eq!(learn(&mut table, 1), 0);
