@@ -173,6 +173,14 @@ struct Link {
     far: [u8; ZONE_ENDS.len()],
 }
 
+impl Link {
+    /// Whether the peer is to be told of somebody there, who does not touch what it holds, fills or asks about.
+    fn wants(&self, location: Location) -> bool {
+        let told = self.zones.of(location).and_then(|zone| self.far.get(usize::from(zone)));
+        told.is_some_and(|told| usize::from(*told) < ZONE_KNOWN)
+    }
+}
+
 /// A bit for each place in [`Table::slots`].
 #[derive(Clone, Debug, Default)]
 struct Slots(Vec<u64>);
@@ -768,10 +776,11 @@ impl Table {
         };
         self.expires = self.expires.min(record.expires);
         for link in self.links.values_mut() {
-            link.touching.set(slot, touches(&record, location, &link.theirs));
+            let near = touches(&record, location, &link.theirs);
+            link.touching.set(slot, near);
             if learnt == Learnt::New {
                 link.has.set(slot, false);
-                let wants = link.far.iter().any(|told| usize::from(*told) < ZONE_KNOWN);
+                let wants = !near && link.wants(location);
                 (link.news, self.stirred) = (link.news | wants, self.stirred | wants);
             }
         }
@@ -1235,7 +1244,7 @@ mod tests {
             table.quality(node).unwrap().audited(at(2), false);
             table.quality(node).unwrap().audited(at(2), false);
         }
-        assert_eq!(learn(&mut table, 100), FORGET);
+        assert_eq!(learn(&mut table, 100), FORGET + 1);
         assert!(MANY[..FORGET].iter().all(|(node, _)| table.get(node).is_none()));
         assert_eq!(learn(&mut table, 200), 0);
     }
