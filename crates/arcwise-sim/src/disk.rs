@@ -1,7 +1,8 @@
 //! A node's disk: which aspects are durable on it, what is on its way there, and what the node claims.
 
 use std::{
-    collections::BTreeMap,
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
     convert::Infallible,
     sync::{Arc, OnceLock},
 };
@@ -9,7 +10,7 @@ use std::{
 use arcwise_proto::{
     Aspect, AspectHash, AspectKey,
     limits::ASPECT_OVERHEAD,
-    reconcile::{Items, Sectors},
+    reconcile::{Items, Sectors, fingerprint::Fingerprint},
     ring::ArcSet,
     session::{Filter, Holdings, Position, Snapshot},
     swarm::SignedRecord,
@@ -92,6 +93,23 @@ impl Items for Ids {
         let found = by_hash.iter().skip(from).take_while(|key| key.hash <= *last);
         Ok(found.copied().collect())
     }
+
+    fn add_fingerprint(&self, hash: &AspectHash, to: &mut Fingerprint) {
+        FINGERPRINTS.with_borrow_mut(|known| {
+            if known.len() >= MAX_FINGERPRINTS {
+                known.clear();
+            }
+            to.merge(known.entry(*hash).or_insert_with(|| Box::new(Fingerprint::of(hash))));
+        });
+    }
+}
+
+/// Fingerprints of items are remembered, up to so many: 128 MB.
+const MAX_FINGERPRINTS: usize = 1 << 16;
+
+thread_local! {
+    /// Many nodes hold the same items, and each reads them again and again.
+    static FINGERPRINTS: RefCell<HashMap<AspectHash, Box<Fingerprint>>> = RefCell::default();
 }
 
 /// A node's disk. What is in here outlives a crash.

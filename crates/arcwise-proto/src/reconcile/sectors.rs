@@ -17,6 +17,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
+    fingerprint::Fingerprint,
     item::{Place, Span, spans},
     sums::{Parts, Sums},
 };
@@ -57,6 +58,12 @@ pub trait Items {
     /// # Errors
     /// Where the store cannot be read.
     fn find(&self, first: &AspectHash, last: &AspectHash) -> Result<Vec<AspectKey>, Self::Error>;
+
+    /// Adds the fingerprint of an item to a sum. Computing it is most of what reading an item costs, so who has it
+    /// at hand adds that.
+    fn add_fingerprint(&self, hash: &AspectHash, to: &mut Fingerprint) {
+        to.merge(&Fingerprint::of(hash));
+    }
 }
 
 /// The sums of a set of items, by sectors. A clone is a snapshot: it costs a few microseconds, shares
@@ -471,7 +478,12 @@ impl Sectors {
 pub(super) fn read<I: Items>(items: &I, span: Span, parts: Parts) -> Result<Sums, I::Error> {
     let mut sums = Sums::ZERO;
     let (first, last) = span.keys();
-    items.scan(&first, &last, &mut |key| sums.add(&key.hash, parts))?;
+    items.scan(&first, &last, &mut |key| {
+        sums.add(&key.hash, Parts { fingerprint: false, ..parts });
+        if parts.fingerprint {
+            items.add_fingerprint(&key.hash, &mut sums.fingerprint);
+        }
+    })?;
     Ok(sums)
 }
 

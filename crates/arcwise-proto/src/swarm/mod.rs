@@ -67,8 +67,8 @@ use crate::{
 const LOOK: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Of so many peers, all are judged in each look while something is to be done; of more, in each second one, and
-/// so on. A guess: a microsecond of work a second for each ten of them.
-const PEERS_A_LOOK: usize = 32;
+/// so on. A guess: of 300, every eight seconds, which is less than what waits for it takes.
+const PEERS_A_LOOK: usize = 8;
 
 /// Peers whose location is so near that of another one are told of to that one.
 const NEAR: u64 = 1 << 28;

@@ -173,6 +173,14 @@ struct Link {
     far: [u8; ZONE_ENDS.len()],
 }
 
+impl Link {
+    /// Whether the peer is to be told of somebody there, who does not touch what it holds, fills or asks about.
+    fn wants(&self, location: Location) -> bool {
+        let told = self.zones.of(location).and_then(|zone| self.far.get(usize::from(zone)));
+        told.is_some_and(|told| usize::from(*told) < ZONE_KNOWN)
+    }
+}
+
 /// A bit for each place in [`Table::slots`].
 #[derive(Clone, Debug, Default)]
 struct Slots(Vec<u64>);
@@ -228,6 +236,8 @@ pub struct Table {
     /// Those of [`Table::slots`] that are taken, best first some time ago, and those that came since.
     ranked: Vec<Slot>,
     ranked_at: Option<Time>,
+    /// See [`Table::bar`], and when that was found.
+    bar: Option<(Time, Option<(bool, f64)>)>,
     links: BTreeMap<NodeId, Link>,
     /// Connected peers that have not said anything of themselves yet.
     strangers: BTreeMap<NodeId, Quality>,
@@ -262,6 +272,7 @@ impl Table {
             taken: Slots::default(),
             ranked: Vec::new(),
             ranked_at: None,
+            bar: None,
             links: BTreeMap::new(),
             strangers: BTreeMap::new(),
             buckets: BTreeMap::new(),
@@ -587,19 +598,13 @@ impl Table {
         let Some(link) = self.links.get(to) else { return Vec::new() };
         let mut new = self.taken.without(&link.has);
         self.by_node.get(to).into_iter().for_each(|own| new.set(*own, false));
-        if new.len() > limit {
-            self.rank(now);
-        }
+        let far = new.without(&link.touching);
+        let near = new.without(&far);
+        let wants = link.far.iter().any(|told| usize::from(*told) < ZONE_KNOWN);
+        let far = if wants && near.len() < limit { far } else { Slots::default() };
+        let (near, far) = (self.sorted(now, &near, limit), self.sorted(now, &far, limit));
         let Some(link) = self.links.get(to) else { return Vec::new() };
-        let new: Vec<Slot> = match new.len() > limit {
-            true => self.ranked.iter().copied().filter(|slot| new.contains(*slot)).collect(),
-            false => {
-                self.best_first(now, new.iter().filter_map(|slot| Some((slot, self.at(slot)?))))
-            }
-        };
         let good = |it: &&Known| it.record.expires > now;
-        let (near, far): (Vec<Slot>, Vec<Slot>) =
-            new.into_iter().partition(|slot| link.touching.contains(*slot));
         let near = near.into_iter().filter_map(|slot| Some((slot, self.at(slot).filter(good)?)));
         let mut news: Vec<_> = near.take(limit).collect();
         let mut told = link.far;
@@ -631,6 +636,15 @@ impl Table {
     /// Whether there may be news for somebody who had them all, since this was asked for the last time.
     pub(super) fn stirred(&mut self) -> bool {
         std::mem::take(&mut self.stirred)
+    }
+
+    /// Best first; where there are many, as they were judged some time ago.
+    fn sorted(&mut self, now: Time, among: &Slots, many: usize) -> Vec<Slot> {
+        if among.len() > many {
+            self.rank(now);
+            return self.ranked.iter().copied().filter(|slot| among.contains(*slot)).collect();
+        }
+        self.best_first(now, among.iter().filter_map(|slot| Some((slot, self.at(slot)?))))
     }
 
     /// Judges all anew, where that was long ago.
@@ -736,15 +750,12 @@ impl Table {
         let node = record.node;
         let location = Location::of_node(&self.space, &node);
         let zone = zone(&self.query, &self.zones, &record, location);
-        self.expires = self.expires.min(record.expires);
         let (slot, learnt) = match self.by_node.get(&node).copied() {
             Some(slot) => {
                 self.replace(slot, record.clone(), signed, zone);
                 (slot, Learnt::Newer)
             }
-            None if self.len() >= MAX_KNOWN && self.each().all(Known::is_connected) => {
-                return Learnt::Known;
-            }
+            None if !self.has_room_for(now, &node, zone) => return Learnt::Known,
             None => {
                 let known = Known {
                     record: record.clone(),
@@ -763,11 +774,13 @@ impl Table {
                 (self.put(known), Learnt::New)
             }
         };
+        self.expires = self.expires.min(record.expires);
         for link in self.links.values_mut() {
-            link.touching.set(slot, touches(&record, location, &link.theirs));
+            let near = touches(&record, location, &link.theirs);
+            link.touching.set(slot, near);
             if learnt == Learnt::New {
                 link.has.set(slot, false);
-                let wants = link.far.iter().any(|told| usize::from(*told) < ZONE_KNOWN);
+                let wants = !near && link.wants(location);
                 (link.news, self.stirred) = (link.news | wants, self.stirred | wants);
             }
         }
@@ -777,8 +790,47 @@ impl Table {
         }
         if self.len() > MAX_KNOWN {
             self.forget_worst(now, self.len() - MAX_KNOWN + FORGET, |_| true);
+            self.bar = None;
         }
         if self.by_node.contains_key(&node) { learnt } else { Learnt::Known }
+    }
+
+    /// Whether a peer that is not known is to be remembered: not where it would be the first to be forgotten
+    /// again, since each time it would be news, and be passed on.
+    fn has_room_for(&mut self, now: Time, node: &NodeId, zone: Option<u8>) -> bool {
+        let connected = self.links.contains_key(node);
+        let judged = if connected { None } else { self.strangers.get(node) };
+        let theirs = judged.map_or_else(|| Quality::default().score(now), |it| it.score(now));
+        if let Some(zone) = zone.filter(|_| !connected) {
+            let of_zone = || self.each().filter(|it| it.zone == Some(zone));
+            let worse = |it: &Known| !it.is_connected() && it.quality.score(now) < theirs;
+            if of_zone().count() >= ZONE_KNOWN && !of_zone().any(worse) {
+                return false;
+            }
+        }
+        if self.len() <= MAX_KNOWN - FORGET {
+            return true;
+        }
+        if connected {
+            return self.len() < MAX_KNOWN || !self.each().all(Known::is_connected);
+        }
+        self.bar(now).is_some_and(|bar| rank(bar, (zone.is_none(), theirs)).is_lt())
+    }
+
+    /// How good one must be to take the place of another, where there are as many as are wanted: better than so
+    /// many of them as would be forgotten at once. `None` where nobody may be forgotten.
+    fn bar(&mut self, now: Time) -> Option<(bool, f64)> {
+        if let Some((judged, bar)) = self.bar
+            && now < judged + RANKED
+        {
+            return bar;
+        }
+        let free = self.each().filter(|it| !it.is_connected());
+        let mut free: Vec<_> = free.map(|it| (it.zone.is_none(), it.quality.score(now))).collect();
+        let last = FORGET.min(free.len()).checked_sub(1);
+        let bar = last.map(|last| *free.select_nth_unstable_by(last, |a, b| rank(*a, *b)).1);
+        self.bar = Some((now, bar));
+        bar
     }
 
     /// What is known of a peer is news, which some of those that it concerns are to be told, and not who has
@@ -865,7 +917,7 @@ impl Table {
         let among = self.each().filter(|it| !it.is_connected() && among(it));
         let mut worst: Vec<_> =
             among.map(|it| (it.zone.is_none(), it.quality.score(now), it.since, it)).collect();
-        worst.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(b.2.cmp(&a.2)));
+        worst.sort_by(|a, b| rank((a.0, a.1), (b.0, b.1)).then(b.2.cmp(&a.2)));
         let worst: Vec<NodeId> = worst.into_iter().take(n).map(|(.., it)| it.record.node).collect();
         for node in worst {
             self.forget(&node);
@@ -932,6 +984,11 @@ fn choose(best_first: &[&Known], ours: &ArcSet) -> Vec<bool> {
     let others = chosen.iter_mut().filter(|chosen| !**chosen);
     others.take(LEAST_NEIGHBOURS.saturating_sub(count)).for_each(|chosen| *chosen = true);
     chosen
+}
+
+/// Orders peers by who is to be forgotten first: whether they are inside of the query arc, and their scores.
+fn rank(a: (bool, f64), b: (bool, f64)) -> Ordering {
+    a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
 }
 
 /// Orders peers with their scores.
@@ -1168,6 +1225,28 @@ mod tests {
         assert!(!table.may_cost(at(1000), NodeId([1; 32])), "who has cost most is not forgotten");
         table.expire(at(2000));
         assert!(table.buckets.is_empty());
+    }
+
+    #[test]
+    fn who_would_be_forgotten_at_once_is_no_news() {
+        let mut table = Table::new(US, SPACE);
+        table.set_query(at(0), &ArcSet::full());
+        let from = NodeId([9; 32]);
+        table.met(at(0), from);
+        let learn = |table: &mut Table, n| {
+            let all = MANY.iter().map(|(node, info)| table.learn(at(n), *node, info.clone()));
+            all.filter(|learnt| *learnt == Ok(Learnt::New)).count()
+        };
+        assert_eq!(learn(&mut table, 0), MAX_KNOWN - FORGET + 1);
+        assert_eq!(learn(&mut table, 1), 0);
+        // Of whom nothing is known is better than who is not trusted.
+        for (node, _) in &MANY[..FORGET] {
+            table.quality(node).unwrap().audited(at(2), false);
+            table.quality(node).unwrap().audited(at(2), false);
+        }
+        assert_eq!(learn(&mut table, 100), FORGET + 1);
+        assert!(MANY[..FORGET].iter().all(|(node, _)| table.get(node).is_none()));
+        assert_eq!(learn(&mut table, 200), 0);
     }
 
     #[test]

@@ -170,6 +170,10 @@ impl<I: Items> Items for Counted<'_, I> {
     fn find(&self, first: &AspectHash, last: &AspectHash) -> Result<Vec<AspectKey>, I::Error> {
         self.items.find(first, last)
     }
+
+    fn add_fingerprint(&self, hash: &AspectHash, to: &mut Fingerprint) {
+        self.items.add_fingerprint(hash, to);
+    }
 }
 
 /// A fingerprint without some of its items.
