@@ -114,8 +114,8 @@ const LARGE: u64 = RING / 64;
 /// Lists of fewer nodes are not worth a second thread.
 const FEW: usize = 512;
 
-/// The first and the second audit of a node come so long after it was met.
-const AUDITS: [u32; 2] = [300, 3900];
+/// The first and the second audit of a node that fails come so long after it was met.
+const AUDITS: [u32; 2] = [60, 120];
 
 /// At most so many samples are taken.
 const SAMPLES: u32 = 360;
