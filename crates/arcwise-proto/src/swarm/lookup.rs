@@ -329,7 +329,8 @@ mod tests {
             Self { places, seed, reach }
         }
 
-        /// Whom a node knows: its neighbours, and 8 in each zone of the rest of the ring.
+        /// Whom a node knows: its neighbours, 8 in each zone of the rest of the ring, and 4 in each part that is
+        /// split off the first and the last zone.
         fn table(&self, node: usize) -> Vec<usize> {
             let (n, half) = (self.places.len(), self.reach / 2);
             let mut known: Vec<_> =
@@ -344,6 +345,14 @@ mod tests {
                     known.push((node + step) % n);
                 }
                 from += len;
+            }
+            let mut len = rest * 11 / 100 / 4;
+            while len > 0 {
+                for _ in 0..4 {
+                    let step = half + 1 + len / 4 + random.below(len - len / 4);
+                    known.extend([(node + step) % n, (node + n - step) % n]);
+                }
+                len /= 4;
             }
             known
         }
@@ -404,7 +413,7 @@ mod tests {
 
     #[test]
     fn few_are_asked_on_a_large_ring() {
-        for (nodes, most) in [(1_000, 20), (10_000, 40)] {
+        for (nodes, most) in [(1_000, 20), (10_000, 20), (60_000, 20)] {
             let ring = Ring::new(nodes, 24, 1);
             let mut random = Random::new(2);
             let (mut entries, mut named, mut two) = (Vec::new(), Vec::new(), 0);

@@ -1,7 +1,7 @@
 //! The peers that are known in one space: who is remembered, told of, asked and connected to.
 //!
 //! Of the peers that are or hold something within the query arc, all are remembered; of the rest of the
-//! ring, the best few of each of rrDHT's five zones. What peers say of themselves is signed and
+//! ring, the best few of each of some zones. What peers say of themselves is signed and
 //! passed on, once to each; what is remembered and what it costs to learn it are bounded.
 
 use std::{
@@ -31,8 +31,20 @@ const FORGET: usize = MAX_KNOWN / 16;
 /// per cent of it. They are rrDHT's 11, 22, 34, 22 and 11 %.
 const ZONE_ENDS: [u64; 5] = [11, 33, 67, 89, 100];
 
-/// Peers remembered of each zone. A guess: some will be away.
+/// The first and the last zone are split where they are next to the arc: to a quarter, and that again, so many
+/// times. With rrDHT's five alone, the step to who is nearest to a place is never shorter than to the next of
+/// some forty around the whole ring, and the rest is gone from neighbour to neighbour: 24 steps on average
+/// with a million nodes, and 4 with these (docs/SCALE.md). The smallest has less than a node of 100 million.
+const SPLITS: usize = 12;
+
+/// All zones: the five, and what is split off the first, and the last.
+const ZONES: usize = ZONE_ENDS.len() + 2 * SPLITS;
+
+/// Peers remembered of each of the five zones. A guess: some will be away.
 const ZONE_KNOWN: usize = 8;
+
+/// Peers remembered of each that is split off. A guess: those are many more zones.
+const SPLIT_KNOWN: usize = 4;
 
 /// What is news of a peer is passed on to so many of those connected that it concerns. Were it told to all, each
 /// of them would hear it from most of the others, too. Of a random network, where each who hears something first
@@ -170,14 +182,14 @@ struct Link {
     /// There may be records that it has not.
     news: bool,
     /// Of each of its zones, how many it was told of.
-    far: [u8; ZONE_ENDS.len()],
+    far: [u8; ZONES],
 }
 
 impl Link {
     /// Whether the peer is to be told of somebody there, who does not touch what it holds, fills or asks about.
     fn wants(&self, location: Location) -> bool {
-        let told = self.zones.of(location).and_then(|zone| self.far.get(usize::from(zone)));
-        told.is_some_and(|told| usize::from(*told) < ZONE_KNOWN)
+        let Some(zone) = self.zones.of(location) else { return false };
+        self.far.get(usize::from(zone)).is_some_and(|told| usize::from(*told) < most_known(zone))
     }
 }
 
@@ -309,7 +321,7 @@ impl Table {
             self.untrimmed = true;
         }
         if std::mem::take(&mut self.untrimmed) {
-            (0..ZONE_ENDS.len() as u8).for_each(|zone| self.trim(now, zone));
+            (0..ZONES as u8).for_each(|zone| self.trim(now, zone));
         }
     }
 
@@ -600,21 +612,25 @@ impl Table {
         self.by_node.get(to).into_iter().for_each(|own| new.set(*own, false));
         let far = new.without(&link.touching);
         let near = new.without(&far);
-        let wants = link.far.iter().any(|told| usize::from(*told) < ZONE_KNOWN);
-        let far = if wants && near.len() < limit { far } else { Slots::default() };
-        let (near, far) = (self.sorted(now, &near, limit), self.sorted(now, &far, limit));
+        let wanted = |slot: &Slot| self.at(*slot).is_some_and(|it| link.wants(it.location));
+        let mut wants = Slots::default();
+        if near.len() < limit {
+            far.iter().filter(wanted).for_each(|slot| wants.set(slot, true));
+        }
+        let (near, far) = (self.sorted(now, &near, limit), self.sorted(now, &wants, limit));
         let Some(link) = self.links.get(to) else { return Vec::new() };
         let good = |it: &&Known| it.record.expires > now;
         let near = near.into_iter().filter_map(|slot| Some((slot, self.at(slot).filter(good)?)));
         let mut news: Vec<_> = near.take(limit).collect();
         let mut told = link.far;
         for slot in far {
-            if news.len() >= limit || told.iter().all(|told| usize::from(*told) >= ZONE_KNOWN) {
+            if news.len() >= limit {
                 break;
             }
             let Some(it) = self.at(slot).filter(good) else { continue };
-            let zone = link.zones.of(it.location).and_then(|zone| told.get_mut(usize::from(zone)));
-            if let Some(told) = zone.filter(|told| usize::from(**told) < ZONE_KNOWN) {
+            let Some(zone) = link.zones.of(it.location) else { continue };
+            let told = told.get_mut(usize::from(zone));
+            if let Some(told) = told.filter(|told| usize::from(**told) < most_known(zone)) {
                 *told += 1;
                 news.push((slot, it));
             }
@@ -804,7 +820,7 @@ impl Table {
         if let Some(zone) = zone.filter(|_| !connected) {
             let of_zone = || self.each().filter(|it| it.zone == Some(zone));
             let worse = |it: &Known| !it.is_connected() && it.quality.score(now) < theirs;
-            if of_zone().count() >= ZONE_KNOWN && !of_zone().any(worse) {
+            if of_zone().count() >= most_known(zone) && !of_zone().any(worse) {
                 return false;
             }
         }
@@ -906,7 +922,7 @@ impl Table {
             all += 1;
             free += usize::from(!known.is_connected());
         }
-        let excess = usize::saturating_sub(all, ZONE_KNOWN);
+        let excess = usize::saturating_sub(all, most_known(zone));
         if free > 0 && excess > 0 {
             self.forget_worst(now, excess, |it| it.zone == Some(zone));
         }
@@ -1029,7 +1045,13 @@ fn zone(query: &ArcSet, zones: &Zones, record: &PeerRecord, location: Location) 
     }
 }
 
-/// The ring outside of a query arc, in five zones: small ones at its ends, and a large one opposite.
+/// Peers to be remembered of a zone.
+fn most_known(zone: u8) -> usize {
+    if usize::from(zone) < ZONE_ENDS.len() { ZONE_KNOWN } else { SPLIT_KNOWN }
+}
+
+/// The ring outside of a query arc, in zones: [`ZONE_ENDS`], from a large one opposite to small ones at its
+/// ends, and [`SPLITS`] smaller ones, from the larger to the smaller, of the first, and then of the last.
 #[derive(Clone, Debug)]
 struct Zones {
     /// From the end of the longest query arc on.
@@ -1055,7 +1077,19 @@ impl Zones {
             if arc.contains(location) {
                 let at = before + u64::from(location.0.wrapping_sub(arc.start().0));
                 let zone = ZONE_ENDS.iter().position(|end| at * 100 < self.len * end)?;
-                return u8::try_from(zone).ok();
+                let (first, last) = (zone == 0, zone + 1 == ZONE_ENDS.len());
+                let way = if first { at } else { self.len - 1 - at };
+                let size = self.len * ZONE_ENDS[0] / 100;
+                let splits = match first || last {
+                    true => (size / (way + 1)).max(1).ilog2() as usize / 2,
+                    false => 0,
+                };
+                return u8::try_from(match splits.min(SPLITS) {
+                    0 => zone,
+                    split if first => ZONE_ENDS.len() + split - 1,
+                    split => ZONE_ENDS.len() + SPLITS + split - 1,
+                })
+                .ok();
             }
             before += arc.len();
         }
@@ -1147,21 +1181,37 @@ mod tests {
             let zones = Zones::new(&query, Location(5));
             let end = query.arcs().first().and_then(RingArc::last).unwrap_or(Location(5));
             let mut counts = [0u32; ZONE_ENDS.len()];
+            // In what order they come: the smaller of the first, the five, and the smaller of the last.
+            let order = |zone: u8| match usize::from(zone) {
+                zone if zone < ZONE_ENDS.len() => zone + SPLITS,
+                zone if zone < ZONE_ENDS.len() + SPLITS => ZONE_ENDS.len() + SPLITS - 1 - zone,
+                zone => zone,
+            };
             let mut last = 0;
             for step in 1..100_000u64 {
                 let location = Location(end.0.wrapping_add((zones.len * step / 100_000) as u32));
-                let zone = zones.of(location).unwrap();
-                assert!(zone >= last && !query.contains(location));
-                (counts[usize::from(zone)], last) = (counts[usize::from(zone)] + 1, zone);
+                let place = order(zones.of(location).unwrap());
+                assert!(place >= last && !query.contains(location));
+                last = place;
+                counts[place.clamp(SPLITS, SPLITS + 4) - SPLITS] += 1;
             }
+            // Each split is a quarter of the rest.
+            let near = |part: u64| {
+                let ahead = zones.len * 11 / 100 / part;
+                zones.of(Location(end.0.wrapping_add(ahead as u32))).unwrap()
+            };
+            let first = ZONE_ENDS.len() as u8;
+            assert_eq!([near(2), near(5), near(15), near(17)], [0, first, first, first + 1]);
+            assert_eq!(near(1 << 28), first + SPLITS as u8 - 1);
             for (count, share) in counts.into_iter().zip([11, 22, 34, 22, 11]) {
                 assert!(count.abs_diff(share * 1000) < 10, "{counts:?}");
             }
         }
         let two: ArcSet = arc(0, 9).union(&arc(100, 0x7fff_ffff));
         let zones = Zones::new(&two, Location(5));
-        assert_eq!(zones.of(Location(0x8000_0000)), Some(0));
-        assert_eq!(zones.of(Location(50)), Some(4));
+        assert_eq!(zones.of(Location(0x8000_0000)), Some((ZONE_ENDS.len() + SPLITS - 1) as u8));
+        assert_eq!(zones.of(Location(0x8800_0000)), Some(0));
+        assert_eq!(zones.of(Location(50)), Some((ZONES - 2) as u8));
         assert_eq!((zones.of(Location(5)), zones.of(Location(500))), (None, None));
         assert_eq!(Zones::new(&ArcSet::full(), Location(5)).of(Location(9)), None);
     }
@@ -1273,10 +1323,11 @@ mod tests {
         table.quality(&best).unwrap().up(at(2000));
         table.set_query(at(3000), &query);
         assert!(table.get(&best).is_some());
-        for zone in 0..ZONE_ENDS.len() as u8 {
+        for zone in 0..ZONES as u8 {
             let of_zone = table.iter().filter(|it| it.zone == Some(zone));
             let (on, off): (Vec<_>, Vec<_>) = of_zone.partition(|it| it.is_connected());
-            assert_eq!(on.len() + off.len(), ZONE_KNOWN.max(on.len()));
+            let (all, most) = (on.len() + off.len(), most_known(zone).max(on.len()));
+            assert!(all == most || all < most && usize::from(zone) >= ZONE_ENDS.len());
         }
         assert!(MANY[..20].iter().all(|(node, _)| table.get(node).unwrap().is_connected()));
         let touching = MANY.iter().take(500).filter(|(_, info)| {
@@ -1414,7 +1465,10 @@ mod tests {
         assert_eq!(all.len(), told_of.len());
         assert!(near_ones.is_subset(&told_of));
         let far = far.intersection(&told_of).count();
-        assert!((ZONE_KNOWN..=ZONE_KNOWN * ZONE_ENDS.len()).contains(&far), "{far}");
+        assert!(
+            (ZONE_KNOWN..=ZONE_KNOWN * ZONE_ENDS.len() + 2 * SPLITS * SPLIT_KNOWN).contains(&far),
+            "{far}"
+        );
         // A newer one is news, but not to who brought it.
         let newer = info(9, &record(9, 2, &ArcSet::full()));
         assert_eq!(table.learn(at(1), to, newer), Ok(Learnt::Newer));
