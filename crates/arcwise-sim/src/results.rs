@@ -125,7 +125,8 @@ pub struct Summary {
     /// Copies at the end: as in a [`Sample`].
     pub copies: (f64, f64, f64),
     /// The longest time that any sector had fewer copies than the least number, in seconds, not counting the
-    /// time before there were enough nodes.
+    /// time before there were enough everywhere. Where there never were, though there were enough nodes, all of
+    /// the time since then.
     pub below_min: f64,
     /// The most that a node holds, as a multiple of the mean of the nodes that hold something.
     pub load: f64,

@@ -84,6 +84,8 @@ struct Sectors {
     below_since: [Option<Time>; SECTORS],
     /// Whether there ever were enough everywhere: before that, nothing counts.
     complete: bool,
+    /// Since when there are enough nodes for that.
+    possible: Option<Time>,
     longest: Duration,
 }
 
@@ -111,6 +113,7 @@ impl Watch {
             sectors: Sectors {
                 below_since: [None; SECTORS],
                 complete: false,
+                possible: None,
                 longest: Duration::ZERO,
             },
             load: 0.0,
@@ -448,10 +451,11 @@ impl Watch {
             acknowledged: self.acknowledged,
             lost: self.lost,
             copies: last.copies,
-            below_min: match self.sectors.complete {
-                true => self.sectors.longest.as_secs_f64(),
+            below_min: match (self.sectors.complete, self.sectors.possible) {
+                (true, _) => self.sectors.longest.as_secs_f64(),
                 // There never were enough.
-                false => last.at,
+                (false, Some(possible)) => last.at - seconds(possible),
+                (false, None) => 0.0,
             },
             load: self.load,
             changing: self.changed_late.len() as f64 / last.nodes.max(1) as f64 * 3600.0 / late,
@@ -473,6 +477,9 @@ impl Watch {
 
 impl Sectors {
     fn look(&mut self, at: Time, copies: &[i64; SECTORS], min: i64, enough: bool) {
+        if enough {
+            self.possible.get_or_insert(at);
+        }
         self.complete |= enough && copies.iter().all(|copies| *copies >= min);
         for (since, copies) in self.below_since.iter_mut().zip(copies) {
             if *copies >= min || !self.complete || !enough {
@@ -698,8 +705,12 @@ mod tests {
 
     #[test]
     fn too_few_copies_count_from_when_there_were_enough() {
-        let mut sectors =
-            Sectors { below_since: [None; SECTORS], complete: false, longest: Duration::ZERO };
+        let mut sectors = Sectors {
+            below_since: [None; SECTORS],
+            complete: false,
+            possible: None,
+            longest: Duration::ZERO,
+        };
         let at = |seconds| NOW + Duration::from_secs(seconds);
         let (mut few, many) = ([8; SECTORS], [9; SECTORS]);
         few[3] = 7;

@@ -249,14 +249,20 @@ mod tests {
     fn too_few_is_timed_from_when_it_counts() {
         let mut cover = Cover::new(1, 1, 2);
         let (none, all) = (Reach::default(), Reach::FULL);
-        let other = Location(9);
-        cover.claim(5, other, none, all);
+        let (one, other) = (Location(3), Location(9));
+        cover.claim(5, one, none, all);
         cover.count_from(10);
-        assert_eq!(cover.longest(12), 2);
-        cover.claim(15, Location(3), none, Reach { up: RING / 4, down: RING / 4 });
-        assert_eq!((cover.longest, cover.longest(16)), (5, 6));
-        cover.claim(20, other, all, none);
-        assert_eq!(cover.longest(21), 11);
+        assert_eq!(cover.longest(12), 12, "there never were enough");
+        cover.claim(15, other, none, all);
+        cover.count_from(15);
+        assert_eq!(cover.longest(16), 0);
+        cover.claim(20, one, all, Reach { up: RING / 4, down: RING / 4 });
+        assert_eq!((cover.longest, cover.longest(22)), (0, 2));
+        cover.claim(25, one, Reach { up: RING / 4, down: RING / 4 }, all);
+        assert_eq!(cover.longest(40), 5);
+        cover.claim(50, one, all, none);
+        cover.claim(50, other, all, none);
+        assert_eq!(cover.longest(61), 11);
         assert_eq!(cover.levels(1), ((0.0, 0.0, 0.0), 1));
         cover.keep(other, none, all);
         cover.keep(other, all, none);

@@ -312,9 +312,7 @@ impl<'a> Flow<'a> {
         self.age(&mut looks);
         self.look(looks);
         self.fill();
-        if !self.options.settled || now >= self.people.started + SETTLED {
-            self.cover.count_from(now);
-        }
+        self.cover.count_from(now);
     }
 
     fn turn(&mut self, i: usize, turn: Turn) {
@@ -811,7 +809,10 @@ impl<'a> Flow<'a> {
             acknowledged: 0,
             lost: (last.lost, 0),
             copies: last.copies,
-            below_min: f64::from(self.cover.longest(self.now)),
+            below_min: match self.nodes.len() > self.copies.min() as usize {
+                true => f64::from(self.cover.longest(self.now)),
+                false => 0.0,
+            },
             load: if mean > 0.0 { most / mean } else { 0.0 },
             changing: late / nodes.max(1.0) / (hours / 3.0),
             bytes: Bytes {
